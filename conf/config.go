@@ -1,0 +1,73 @@
+package conf
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is a whole lb.toml: complete, checked, defaults filled in. It is read-only once Parse returned it.
+type Config struct {
+	Interfaces []Interface
+	Routes     []Route
+	Services   []Service
+	Limits     Limits
+	Timeouts   Timeouts
+}
+
+// Interface is one [[interface]]: a TAP of the director.
+type Interface struct {
+	Name       string         // ours
+	Tap        string         // the kernel's name; empty with Device
+	Device     string         // a macvtap's character device, "/dev/tap7"
+	Driver     string         // "auto", "linux" or "water"
+	Bridge     string         // a bridge to join; empty: none
+	MAC        [6]byte        // our own; zero: the default, chosen when the device is open
+	Addresses  []netip.Prefix // DIPs with their prefix, host bits kept
+	Queues     int            // 0: one per CPU, at most 16
+	MTU        int            // bytes of L3; 0: the kernel's
+	Forward    bool           // route on what is addressed to us as a gateway and not load-balanced
+	Masquerade bool           // what is routed out of this interface leaves with its DIP as source
+	Reply      string         // "last-hop" or "route"
+}
+
+// Route is one [[route]].
+type Route struct {
+	To        netip.Prefix
+	Via       netip.Addr
+	Interface int // index into Config.Interfaces: the interface whose prefix holds Via
+}
+
+// Service is one [[service]]: a virtual service.
+type Service struct {
+	Name       string
+	Listen     netip.AddrPort // VIP:port
+	Protocol   string         // "tcp" or "udp"
+	Method     string         // "nat" or "dr"
+	Scheduler  string         // "rr", "wrr", "lc", "wlc"
+	Interface  int            // index into Config.Interfaces: the owner of the VIP
+	OnNoServer string         // "reject" or "drop"
+	Servers    []Server
+}
+
+// Server is one [[service.server]]: a real server.
+type Server struct {
+	Address netip.AddrPort // RIP:port
+	Weight  int            // 0: drain
+	MAC     [6]byte        // zero: asked for by ARP or NDP
+	Via     netip.Addr     // next hop: Address itself when it is on a link of ours, else a route's gateway
+	Iface   int            // index into Config.Interfaces: the way to Via
+}
+
+// Limits is [limits]: the bounds of memory and of work.
+type Limits struct {
+	Connections int // entries of the connection table at most
+	ICMPRate    int // ICMP errors and resets that the director makes itself, per second at most
+	HostRate    int // frames to the director's own IP host, per second at most
+}
+
+// Timeouts is [timeouts]: ipvsadm --set's three values.
+type Timeouts struct {
+	TCP    time.Duration // ESTABLISHED
+	TCPFin time.Duration // FIN_WAIT
+	UDP    time.Duration
+}

@@ -1,0 +1,4 @@
+package flow
+
+// State is a connection's state.
+type State uint8

@@ -1,0 +1,2 @@
+// Package sched holds the schedulers.
+package sched

@@ -1,0 +1,55 @@
+package stack
+
+// IANA protocol numbers that the path knows.
+const (
+	ProtoICMP   = 1
+	ProtoTCP    = 6
+	ProtoUDP    = 17
+	ProtoICMPv6 = 58
+	ProtoSCTP   = 132
+)
+
+// TCP flag bits as they lie in byte 13 of the header.
+const (
+	FIN = 1 << iota
+	SYN
+	RST
+	PSH
+	ACK
+	URG
+	ECE
+	CWR
+)
+
+// Kind is what an Ethernet frame carries.
+type Kind uint8
+
+// The kinds that Parse tells apart.
+const (
+	KindOther Kind = iota // an EtherType we do not handle
+	KindARP
+	KindIPv4
+	KindIPv6
+)
+
+// Packet is what one validating parse says of a frame: a flat value of offsets and fields; it holds no pointer into the frame.
+// Offsets count from the first byte of the Ethernet header.
+type Packet struct {
+	Tuple // addresses always valid for IP; ports when HasPorts (or ICMP echo: the identifier in both)
+
+	Kind     Kind
+	TTL      uint8 // IPv4 TTL, IPv6 hop limit
+	TCPFlags uint8 // TCP only
+	ICMPType uint8 // ICMP and ICMPv6 only
+	ICMPCode uint8
+	HasPorts bool // the L4 header is here, whole, and has ports: TCP, UDP
+	DF       bool // IPv4 "don't fragment"; true for every IPv6 packet
+	Fragment bool // any part of a fragmented datagram
+	First    bool // Fragment with offset 0
+	NoCsum   bool // UDP with checksum 0
+
+	L3    uint16 // offset of the IP header
+	L4    uint16 // offset of the L4 header; for a later fragment, of its payload
+	L4Len uint16 // header bytes of L4, options included; 8 for UDP and ICMP
+	L3Len uint32 // bytes from L3 to the end of the packet: IPv4 total length, IPv6 40 + payload length. The frame is trimmed to it.
+}
