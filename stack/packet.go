@@ -47,9 +47,11 @@ type Packet struct {
 	Fragment bool // any part of a fragmented datagram
 	First    bool // Fragment with offset 0
 	NoCsum   bool // UDP with checksum 0
+	echo     bool // ICMP echo or its reply: the "port" is the identifier
 
 	L3    uint16 // offset of the IP header
 	L4    uint16 // offset of the L4 header; for a later fragment, of its payload
-	L4Len uint16 // header bytes of L4, options included; 8 for UDP and ICMP
+	L4Len uint16 // header bytes of L4, options included; 8 for UDP and ICMP; 0 for what has no header that we know
+	csum  uint16 // offset of the L4 checksum field; 0 without one that we know
 	L3Len uint32 // bytes from L3 to the end of the packet: IPv4 total length, IPv6 40 + payload length. The frame is trimmed to it.
 }

@@ -1,0 +1,307 @@
+package stack
+
+import (
+	"encoding/binary"
+
+	"tapdirector/tap"
+)
+
+// What is trusted
+//
+// Nothing: neither the frame's bytes nor its virtio header. Parse reads each length once, checks it against what is there, and leaves
+// behind a Packet whose offsets and lengths all lie within the frame. Everything after it — edits, checksums, segments,
+// fragments, replies — uses these offsets without looking again. So Parse is the only place where a frame is refused, and its order is
+// the order of the bytes:
+//
+//	1  Ethernet      length, sender's address, EtherType (an 802.1Q tag is refused; what is no IP is left alone)
+//	2  IPv4 or IPv6  version, lengths, header checksum, options or extension headers, fragment, addresses
+//	3  trim          bytes behind the IP packet, Ethernet's padding, are cut off: a checksum must not see them
+//	4  L4            TCP data offset, UDP length, ICMP header; ports
+//	5  virtio        what it says of checksum and segments must be true of this very packet, or edits would spoil it
+//
+// Not looked at: L4 checksums (a forwarder leaves them to the ends; NAT edits keep a wrong one wrong), TCP options, the inside of
+// ICMP errors and tunnels. A wrong seed of a partial checksum is likewise the sender's own affair.
+//
+// hdr_len of the virtio header is not checked because nobody uses it: it is a hint, and on forwarded frames a wrong one.
+//
+// A destination of multicast or broadcast is fine; who does not want it says so later. A source must be one host's address. An IPv4
+// address in IPv6 form (::ffff:a.b.c.d) is refused on both ends: as an Addr it could not be told from the IPv4 address.
+
+// EtherTypes.
+const (
+	etherIPv4 = 0x0800
+	etherARP  = 0x0806
+	etherVLAN = 0x8100
+	etherIPv6 = 0x86dd
+	etherQinQ = 0x88a8 // 802.1ad
+)
+
+// Sizes in bytes.
+const (
+	ipv4MinLen = 20
+	ipv6Len    = 40
+	tcpMinLen  = 20
+	udpLen     = 8
+	icmpLen    = 8
+)
+
+// Bits of the IPv4 flags and fragment offset word.
+const (
+	ipv4DF         = 0x4000
+	ipv4MF         = 0x2000
+	ipv4OffsetMask = 0x1fff // units of 8 bytes
+)
+
+// ICMP types that Parse and the replies know.
+const (
+	icmpEchoReply     = 0
+	icmpEcho          = 8
+	icmpv6Echo        = 128
+	icmpv6EchoReply   = 129
+	icmpv6Redirect    = 137
+	icmpIDOff         = 4 // offset of an echo's identifier in the ICMP header
+	icmpCsumOff       = 2
+	tcpCsumOff        = 16
+	udpCsumOff        = 6
+	maxDatagram       = 65535
+	ipv4OptEnd        = 0
+	ipv4OptNop        = 1
+	ipv4OptCopied     = 0x80 // this bit of an option's type: copied into every fragment
+	ipv4OptLooseRoute = 131
+	ipv4OptStrict     = 137
+)
+
+// Parse validates f and describes it in p. It trims f to its IP packet, and changes nothing else of it. On any reason but
+// ReasonNone p is not to be used, except for Kind.
+func Parse(f *tap.Frame, p *Packet) Reason {
+	*p = Packet{}
+	b := f.Bytes()
+	if len(b) < tap.EthernetLen {
+		return ReasonShort
+	}
+	if b[6]&1 != 0 {
+		return ReasonSourceMAC
+	}
+	switch binary.BigEndian.Uint16(b[12:14]) {
+	case etherIPv4:
+		return parseIPv4(f, b, p)
+	case etherIPv6:
+		return parseIPv6(f, b, p)
+	case etherARP:
+		p.Kind = KindARP
+	case etherVLAN, etherQinQ:
+		return ReasonVLAN
+	}
+	return parseOther(f)
+}
+
+// parseOther looks at the virtio header of a frame that has no IP packet: there is nothing to complete or to cut in it.
+func parseOther(f *tap.Frame) Reason {
+	if f.Header.Partial() {
+		return ReasonPartial
+	}
+	if f.Header.Super() {
+		return ReasonGSO
+	}
+	return ReasonNone
+}
+
+func parseIPv4(f *tap.Frame, b []byte, p *Packet) Reason {
+	p.Kind = KindIPv4
+	ip := b[tap.EthernetLen:]
+	if len(ip) < ipv4MinLen {
+		return ReasonTruncated
+	}
+	hdrLen, total := int(ip[0]&15)*4, int(binary.BigEndian.Uint16(ip[2:]))
+	if ip[0]>>4 != 4 || hdrLen < ipv4MinLen || total < hdrLen {
+		return ReasonIPv4Header
+	}
+	if total > len(ip) {
+		return ReasonTruncated
+	}
+	if !ipv4ChecksumOK(ip, hdrLen) {
+		return ReasonIPv4Checksum
+	}
+	if hdrLen > ipv4MinLen {
+		if r := checkIPv4Options(ip[ipv4MinLen:hdrLen]); r != ReasonNone {
+			return r
+		}
+	}
+	p.TTL, p.Proto = ip[8], ip[9]
+	src, dst := binary.BigEndian.Uint32(ip[12:]), binary.BigEndian.Uint32(ip[16:])
+	p.Src.lo, p.Dst.lo = v4Prefix|uint64(src), v4Prefix|uint64(dst)
+	if r := checkIPv4Addrs(src, dst); r != ReasonNone {
+		return r
+	}
+	p.L3, p.L4, p.L3Len = tap.EthernetLen, uint16(tap.EthernetLen+hdrLen), uint32(total)
+	if len(ip) > total {
+		f.Trim(tap.EthernetLen + total)
+		b = b[:tap.EthernetLen+total]
+	}
+	frag := binary.BigEndian.Uint16(ip[6:])
+	p.DF = frag&ipv4DF != 0
+	if frag&(ipv4MF|ipv4OffsetMask) != 0 {
+		return p.parseFragment(f, b, int(frag&ipv4OffsetMask)*8, frag&ipv4MF != 0)
+	}
+	return p.parseL4(b, &f.Header)
+}
+
+// checkIPv4Options walks the options: lying lengths are refused, and source routes, which would take a packet past our decision
+// (RFC 7126 section 4.3 and 4.4).
+func checkIPv4Options(o []byte) Reason {
+	for len(o) > 0 && o[0] != ipv4OptEnd {
+		if o[0] == ipv4OptNop {
+			o = o[1:]
+			continue
+		}
+		if len(o) < 2 || o[1] < 2 || int(o[1]) > len(o) {
+			return ReasonIPv4Options
+		}
+		if o[0] == ipv4OptLooseRoute || o[0] == ipv4OptStrict {
+			return ReasonSourceRoute
+		}
+		o = o[o[1]:]
+	}
+	return ReasonNone
+}
+
+// checkIPv4Addrs refuses what no wire may carry (RFC 1122 section 3.2.1.3): as a source "this network", loopback, multicast and
+// broadcast; as a destination the first two.
+func checkIPv4Addrs(src, dst uint32) Reason {
+	if net := src >> 24; net == 0 || net == 127 || net>>4 == 14 || src == ^uint32(0) {
+		return ReasonMartianSource
+	}
+	if net := dst >> 24; net == 0 || net == 127 {
+		return ReasonMartianDest
+	}
+	if src == dst {
+		return ReasonLand
+	}
+	return ReasonNone
+}
+
+// parseFragment takes the fragment that starts at byte off of its datagram; b ends with it and p.L4 is its first byte.
+func (p *Packet) parseFragment(f *tap.Frame, b []byte, off int, more bool) Reason {
+	size := len(b) - int(p.L4)
+	if off+size > maxDatagram || more && size%8 != 0 {
+		return ReasonFragment
+	}
+	p.Fragment, p.First = true, off == 0
+	if p.First {
+		return p.parseL4(b, &f.Header)
+	}
+	// A fragment at byte 8 rewrites the flags of a TCP header that the first fragment has shown to be harmless (RFC 1858).
+	if off == 8 && p.Proto == ProtoTCP {
+		return ReasonTinyFragment
+	}
+	return parseOther(f)
+}
+
+// parseL4 reads the L4 header at p.L4; b ends where the IP packet ends.
+func (p *Packet) parseL4(b []byte, h *tap.Header) Reason {
+	l4 := b[p.L4:]
+	r := ReasonNone
+	switch p.Proto {
+	case ProtoTCP:
+		r = p.parseTCP(l4)
+	case ProtoUDP:
+		r = p.parseUDP(l4, h)
+	case ProtoICMP:
+		if p.Kind == KindIPv4 {
+			r = p.parseICMP(l4, icmpEcho, icmpEchoReply)
+		}
+	case ProtoICMPv6:
+		if p.Kind == KindIPv6 {
+			r = p.parseICMP(l4, icmpv6Echo, icmpv6EchoReply)
+		}
+	}
+	if r == ReasonNone && (h.Flags|h.GSOType) != 0 {
+		r = p.checkOffload(h)
+	}
+	return r
+}
+
+func (p *Packet) parseTCP(l4 []byte) Reason {
+	if len(l4) < tcpMinLen {
+		return p.cutShort(ReasonTCPHeader)
+	}
+	hdrLen := uint16(l4[12]>>4) * 4
+	if hdrLen < tcpMinLen {
+		return ReasonTCPHeader
+	}
+	if int(hdrLen) > len(l4) {
+		return p.cutShort(ReasonTCPHeader)
+	}
+	p.SrcPort, p.DstPort = binary.BigEndian.Uint16(l4), binary.BigEndian.Uint16(l4[2:])
+	p.TCPFlags = l4[13]
+	p.HasPorts, p.L4Len, p.csum = true, hdrLen, p.L4+tcpCsumOff
+	return ReasonNone
+}
+
+// parseUDP accepts a datagram that ends before its packet does (RFC 768 leaves the rest to others), but not together with
+// offloads: the kernel would sum and cut up to the end of the packet.
+func (p *Packet) parseUDP(l4 []byte, h *tap.Header) Reason {
+	if len(l4) < udpLen {
+		return p.cutShort(ReasonUDPLength)
+	}
+	n := int(binary.BigEndian.Uint16(l4[4:]))
+	if n < udpLen || n > len(l4) && !p.Fragment {
+		return ReasonUDPLength
+	}
+	if n != len(l4) && (h.Partial() || h.Super()) {
+		return ReasonUDPLength
+	}
+	p.SrcPort, p.DstPort = binary.BigEndian.Uint16(l4), binary.BigEndian.Uint16(l4[2:])
+	p.NoCsum = binary.BigEndian.Uint16(l4[udpCsumOff:]) == 0 && !h.Partial()
+	p.HasPorts, p.L4Len, p.csum = true, udpLen, p.L4+udpCsumOff
+	return ReasonNone
+}
+
+func (p *Packet) parseICMP(l4 []byte, echo, reply uint8) Reason {
+	if len(l4) < icmpLen {
+		return p.cutShort(ReasonICMPHeader)
+	}
+	p.ICMPType, p.ICMPCode = l4[0], l4[1]
+	p.L4Len, p.csum = icmpLen, p.L4+icmpCsumOff
+	if p.ICMPType == echo || p.ICMPType == reply {
+		p.SrcPort = binary.BigEndian.Uint16(l4[icmpIDOff:])
+		p.DstPort = p.SrcPort
+		p.echo = true
+	}
+	return ReasonNone
+}
+
+// cutShort names the fault of an L4 header that is not whole: in a first fragment it is somebody's trick (RFC 1858, RFC 7112).
+func (p *Packet) cutShort(r Reason) Reason {
+	if p.First {
+		return ReasonTinyFragment
+	}
+	return r
+}
+
+// checkOffload compares what the virtio header claims with the packet: the checksum to complete must be the one of the L4 header that
+// was parsed, and segments must be of its protocol. A fragment can be neither partial nor super.
+func (p *Packet) checkOffload(h *tap.Header) Reason {
+	if h.Partial() && (p.Fragment || !p.HasPorts || h.CsumStart != p.L4 || h.CsumStart+h.CsumOffset != p.csum) {
+		return ReasonPartial
+	}
+	if !h.Super() {
+		return ReasonNone
+	}
+	ok := false
+	switch h.GSOType &^ tap.GSOECN {
+	case tap.GSOTCPv4:
+		ok = p.Kind == KindIPv4 && p.segmentableTCP()
+	case tap.GSOTCPv6:
+		ok = p.Kind == KindIPv6 && p.segmentableTCP()
+	case tap.GSOUDPL4:
+		ok = p.Proto == ProtoUDP && h.GSOType&tap.GSOECN == 0
+	}
+	if !ok || p.Fragment || h.GSOSize == 0 {
+		return ReasonGSO
+	}
+	return ReasonNone
+}
+
+// segmentableTCP refuses the flags that would mean something else on every segment than on the whole.
+func (p *Packet) segmentableTCP() bool { return p.Proto == ProtoTCP && p.TCPFlags&(SYN|RST) == 0 }
