@@ -1,0 +1,187 @@
+package worldtest
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+
+	"tapdirector/integration/app"
+)
+
+// checkTCP uploads and downloads on one connection: content, the client's address, and that it stays on its server.
+func checkTCP(t *testing.T, e *env) {
+	c, addr := e.client(t)
+	first, err := c.Who()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.Remote != addr {
+		t.Errorf("the server saw the client as %v, it is %v", first.Remote, addr)
+	}
+	for name, request := range map[string]func() (app.Answer, error){
+		"upload":   func() (app.Answer, error) { return c.Sink(e.Bytes, 1) },
+		"download": func() (app.Answer, error) { return c.Source(e.Bytes, 2) },
+	} {
+		if a, err := request(); err != nil || a != first {
+			t.Fatalf("%s of %d bytes: %v from %v; want no error, from %v", name, e.Bytes, err, a, first)
+		}
+	}
+}
+
+// datagramSizes are payloads, in bytes, that fit into one frame with the request's and the answer's line.
+var datagramSizes = []int{0, 1, 2, 17, 100, 512, 1000, 1200, 1201}
+
+// checkUDP asks with every size on one socket.
+func checkUDP(t *testing.T, e *env) {
+	c := e.dial(t, udp)
+	defer c.Close()
+	var first app.Answer
+	for i := range 4 * len(datagramSizes) {
+		size := datagramSizes[i%len(datagramSizes)]
+		a, err := app.Ask(c, uint64(i), pattern(size), size, e.Timeout)
+		if i == 0 {
+			first = a
+		}
+		if err != nil || a != first || a.Remote != local(c) {
+			t.Fatalf("datagram %d of %d bytes: %v from %v (client is %v); want no error, from %v", i, size, err, a, local(c), first)
+		}
+	}
+}
+
+func pattern(n int) []byte {
+	b := make([]byte, n)
+	app.Pattern(uint64(n)).Read(b)
+	return b
+}
+
+func checkHTTP(t *testing.T, e *env) {
+	c := e.dial(t, tcp)
+	defer c.Close()
+	body, err := app.Get(c, e.Timeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range e.Servers() {
+		if body == fmt.Sprintf("hello from server %s, you are %v\n", s.Name, local(c)) {
+			return
+		}
+	}
+	t.Errorf("GET: %q names neither a server nor the client %v", body, local(c))
+}
+
+// checkSpreadTCP opens connections one after the other and keeps them: so even lc and wlc have one right answer.
+func checkSpreadTCP(t *testing.T, e *env) {
+	checkSpread(t, e, func() (app.Answer, error) {
+		c, _ := e.client(t)
+		return c.Who()
+	})
+}
+
+func checkSpreadUDP(t *testing.T, e *env) {
+	checkSpread(t, e, func() (app.Answer, error) {
+		c := e.dial(t, udp)
+		t.Cleanup(func() { c.Close() })
+		return app.Ask(c, 1, nil, 0, e.Timeout)
+	})
+}
+
+// checkSpread makes rounds of connections and compares who answered with the shares. Earlier connections shift where a cycle begins, but not what whole cycles bring.
+func checkSpread(t *testing.T, e *env, connect func() (app.Answer, error)) {
+	const rounds = 3
+	shares, sum := e.shares()
+	got := map[string]int{}
+	for range rounds * sum {
+		a, err := connect()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[a.Server]++
+	}
+	for i, s := range e.Servers() {
+		if diff := got[s.Name] - rounds*shares[i]; diff < -e.slack() || diff > e.slack() {
+			t.Errorf("server %s got %d of %d connections, want %d (all: %v)", s.Name, got[s.Name], rounds*sum, rounds*shares[i], got)
+		}
+	}
+}
+
+// slack is how far a spread may be off: for schedulers that look at connections, those of earlier checks count too.
+func (e *env) slack() int {
+	if s := e.plan.Spec.Scheduler; s == "lc" || s == "wlc" {
+		return 2
+	}
+	return 0
+}
+
+// shares returns what each server gets of a whole cycle, and the cycle's length.
+func (e *env) shares() (shares []int, sum int) {
+	s := e.plan.Spec
+	weighted := s.Scheduler == "wrr" || s.Scheduler == "wlc"
+	for i := range s.Servers {
+		w := 1
+		if i < len(s.Weights) && (weighted || s.Weights[i] == 0) {
+			w = s.Weights[i]
+		}
+		shares = append(shares, w)
+		sum += w
+	}
+	return shares, sum
+}
+
+// checkMany runs connections of both kinds at once, so that several flows share queues and batches.
+func checkMany(t *testing.T, e *env) {
+	const clients = 8
+	var wg sync.WaitGroup
+	for i := range clients {
+		stream, datagrams := e.dial(t, tcp), e.dial(t, udp)
+		wg.Go(func() { report(t, stream, streamTask(stream, uint64(i), e)) })
+		wg.Go(func() { report(t, datagrams, datagramTask(datagrams, uint64(i), e)) })
+	}
+	wg.Wait()
+}
+
+func report(t *testing.T, c net.Conn, err error) {
+	c.Close()
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// streamTask makes small and large requests by turns.
+func streamTask(conn net.Conn, seed uint64, e *env) error {
+	c := app.NewClient(conn, e.Timeout)
+	n := e.Bytes / 32
+	for range 4 {
+		for name, request := range map[string]func() (app.Answer, error){
+			"WHO":    c.Who,
+			"SINK":   func() (app.Answer, error) { return c.Sink(n, seed) },
+			"SOURCE": func() (app.Answer, error) { return c.Source(n, seed) },
+		} {
+			if err := sameClient(local(conn))(request()); err != nil {
+				return fmt.Errorf("stream %d: %s: %w", seed, name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func datagramTask(c net.Conn, seed uint64, e *env) error {
+	for i := range 16 {
+		id := seed<<32 | uint64(i)
+		if err := sameClient(local(c))(app.Ask(c, id, pattern(1000), 1000, e.Timeout)); err != nil {
+			return fmt.Errorf("datagrams %d: %w", seed, err)
+		}
+	}
+	return nil
+}
+
+// sameClient returns a check of an answer: no error, and the server saw the client's own address.
+func sameClient(want netip.AddrPort) func(app.Answer, error) error {
+	return func(a app.Answer, err error) error {
+		if err == nil && a.Remote != want {
+			return fmt.Errorf("the server saw the client as %v, it is %v", a.Remote, want)
+		}
+		return err
+	}
+}

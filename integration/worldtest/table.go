@@ -1,0 +1,132 @@
+// Package worldtest is the one table of end-to-end tests: the same checks over every integration.World, be it in memory or of kernel
+// namespaces. A package that builds worlds calls RunTable from a test of its own.
+//
+// What is checked, for each method, family, number of arms, and with offload on and off:
+//
+//	content     bytes arrive as they were sent, both ways, over TCP and UDP, alone and many at once
+//	spread      connections are shared out as the scheduler and the weights say; each stays on its server
+//	address     a server sees the client's own address and port
+//	way         with nat answers pass the director, with dr they do not
+//	faults      no host counts a wrong checksum or a malformed packet
+//	accounts    the director's verdicts add up to the frames that it read, and none says that something is wrong
+//	close       no goroutine and no file descriptor outlives the world
+package worldtest
+
+import (
+	"testing"
+	"time"
+
+	"tapdirector/integration"
+)
+
+// Options fit the table to a world.
+type Options struct {
+	Bytes   int64         // of content each way over one TCP connection; 0: what suits an in-memory world
+	Timeout time.Duration // of every single wait; 0: 20 s
+	Specs   []integration.Spec
+	Skip    func(integration.Spec) string // why a spec cannot be built here; "" to run it; nil: run all
+}
+
+// Build makes the world of a spec for one test, or fails or skips it. It need not close it.
+type Build func(t *testing.T, s integration.Spec) integration.World
+
+// RunTable runs every check over every spec: Options.Specs, or Specs when there are none.
+func RunTable(t *testing.T, build Build, o Options) {
+	o = o.complete()
+	for _, spec := range o.Specs {
+		t.Run(name(spec), func(t *testing.T) {
+			if reason := o.skip(spec); reason != "" {
+				t.Skip(reason)
+			}
+			runSpec(t, spec, build, o)
+		})
+	}
+}
+
+// Specs is every combination of method, family, arms and offload, and some worlds that have more to them.
+func Specs() (specs []integration.Spec) {
+	for _, method := range []string{"nat", "dr"} {
+		for _, family := range []int{4, 6} {
+			for _, arms := range []int{1, 2} {
+				for _, offload := range []bool{false, true} {
+					specs = append(specs, integration.Spec{Method: method, Family: family, Arms: arms, Offload: offload})
+				}
+			}
+			specs = append(specs, integration.Spec{Method: method, Family: family, Offload: true, Scheduler: "wrr", Weights: []int{3, 1, 0}, Queues: 2})
+		}
+	}
+	return append(specs,
+		integration.Spec{Method: "nat", Offload: true, Scheduler: "lc", Queues: 4},
+		integration.Spec{Method: "dr", Family: 6, Offload: true, Scheduler: "wlc", Weights: []int{1, 2, 3}, Servers: 4})
+}
+
+func (o Options) complete() Options {
+	if o.Bytes == 0 {
+		o.Bytes = 8 << 20
+		if RaceEnabled {
+			o.Bytes = 256 << 10
+		}
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 20 * time.Second
+	}
+	if o.Specs == nil {
+		o.Specs = Specs()
+	}
+	return o
+}
+
+func (o Options) skip(s integration.Spec) string {
+	if o.Skip == nil {
+		return ""
+	}
+	return o.Skip(s)
+}
+
+// name is the spec's, and what sets it apart from the plain combinations.
+func name(s integration.Spec) string {
+	n := s.String()
+	if s.Scheduler != "" {
+		n += "/" + s.Scheduler
+	}
+	return n
+}
+
+// runSpec builds one world and runs the checks over it in order: accounts after the traffic, leaks after the end.
+func runSpec(t *testing.T, spec integration.Spec, build Build, o Options) {
+	before := takeInventory()
+	plan, err := integration.NewPlan(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := build(t, spec)
+	closed := false
+	defer func() {
+		if !closed {
+			w.Close()
+		}
+	}()
+	e := &env{World: w, Options: o, plan: plan}
+	e.watch()
+	for _, c := range checks {
+		t.Run(c.name, func(t *testing.T) { c.run(t, e) })
+	}
+	closed = true
+	t.Run("close", func(t *testing.T) { checkClose(t, w, before) })
+}
+
+// checks run in this order.
+var checks = []struct {
+	name string
+	run  func(t *testing.T, e *env)
+}{
+	{"content tcp", checkTCP},
+	{"content udp", checkUDP},
+	{"http", checkHTTP},
+	{"spread tcp", checkSpreadTCP},
+	{"spread udp", checkSpreadUDP},
+	{"many at once", checkMany},
+	{"way", checkWay},
+	{"faults", checkFaults},
+	{"accounts", checkAccounts},
+}
