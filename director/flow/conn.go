@@ -1,7 +1,10 @@
-// Package flow is the connection table.
 package flow
 
-import "tapdirector/stack"
+import (
+	"fmt"
+
+	"tapdirector/stack"
+)
 
 // Method is a forwarding method, bound to a connection when it is made.
 type Method uint8
@@ -13,6 +16,9 @@ const (
 	Masquerade               // a server's own connection to the world: the source becomes a DIP and a port of ours
 	NumMethods
 )
+
+// replies reports whether the server's packets pass the director, so that the connection needs its reply tuple as a second key.
+func (m Method) replies() bool { return m != DR }
 
 // Direction is which end of a connection sent a packet.
 type Direction uint8
@@ -44,3 +50,36 @@ type Conn struct {
 
 // NoServer is the ServerID of a connection that belongs to no real server.
 const NoServer = ^uint32(0)
+
+// Tuple returns the tuple of c's packets in direction d as they reach the director: what finds c again.
+func (c *Conn) Tuple(d Direction) stack.Tuple {
+	if d == Forward {
+		return stack.Tuple{Src: c.Client, Dst: c.Virtual, SrcPort: c.ClientPort, DstPort: c.VirtualPort, Proto: c.Proto}
+	}
+	return stack.Tuple{Src: c.Server, Dst: c.Local, SrcPort: c.ServerPort, DstPort: c.LocalPort, Proto: c.Proto}
+}
+
+// Result is what became of a call that looks for or makes a connection.
+type Result uint8
+
+// The results. Only the first three come from Touch.
+const (
+	Miss     Result = iota // no such connection
+	Found                  // known, and advanced
+	Reopen                 // a SYN met a connection in TIME_WAIT or CLOSE, which was removed: schedule anew
+	Inserted               // new, and added
+	Exists                 // the forward tuple has a connection already, which is unchanged
+	Clash                  // another connection's replies have the same tuple
+	Full                   // Options.Max connections are there
+	NoPort                 // every local port of the range is taken for that server
+	numResults
+)
+
+var resultNames = [numResults]string{"miss", "found", "reopen", "inserted", "exists", "clash", "full", "no port"}
+
+func (r Result) String() string {
+	if r < numResults {
+		return resultNames[r]
+	}
+	return fmt.Sprintf("result %d", uint8(r))
+}

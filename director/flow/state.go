@@ -1,4 +1,103 @@
 package flow
 
-// State is a connection's state.
+import (
+	"fmt"
+	"time"
+
+	"tapdirector/stack"
+)
+
+// State is a connection's state. Its name is the one that ipvsadm prints.
 type State uint8
+
+// The states. The TCP ones are in the order of the columns of the transition tables.
+const (
+	None State = iota
+	Established
+	SynSent
+	SynRecv
+	FinWait
+	TimeWait
+	Close
+	CloseWait
+	LastAck
+	Listen
+	SynAck
+	UDP  // the one state of UDP, and of every protocol that the director does not follow
+	ICMP // the one state of a masqueraded echo
+	NumStates
+
+	numTCP = UDP // the states before it are TCP's
+)
+
+var stateNames = [NumStates]string{
+	"NONE", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "SYNACK",
+	"UDP", "ICMP",
+}
+
+func (s State) String() string {
+	if s < NumStates {
+		return stateNames[s]
+	}
+	return fmt.Sprintf("STATE_%d", uint8(s))
+}
+
+// activeStates has a bit for each state that counts as active for the schedulers; UDP and ICMP are always inactive.
+const activeStates = 1<<Established | 1<<SynSent | 1<<SynRecv | 1<<SynAck
+
+// Active reports whether connections in state s count as active ones of their server.
+func (s State) Active() bool { return activeStates>>s&1 != 0 }
+
+// Timeouts says how long a connection lives in each state without a packet.
+type Timeouts [NumStates]time.Duration
+
+// DefaultTimeouts returns those of Linux's IPVS; for ICMP, which IPVS does not masquerade, those of Linux's conntrack.
+func DefaultTimeouts() Timeouts {
+	return Timeouts{
+		None:        2 * time.Second,
+		Established: 900 * time.Second,
+		SynSent:     120 * time.Second,
+		SynRecv:     60 * time.Second,
+		FinWait:     120 * time.Second,
+		TimeWait:    120 * time.Second,
+		Close:       10 * time.Second,
+		CloseWait:   60 * time.Second,
+		LastAck:     30 * time.Second,
+		Listen:      120 * time.Second,
+		SynAck:      120 * time.Second,
+		UDP:         300 * time.Second,
+		ICMP:        30 * time.Second,
+	}
+}
+
+// view is whose packets a transition table describes.
+type view uint8
+
+const (
+	input     view = iota // the client's, where the server's are seen too
+	output                // the server's
+	inputOnly             // the client's, where the server's never pass here
+	numViews
+)
+
+// viewOf returns the table that holds for a packet in direction d.
+func viewOf(d Direction, noOutput bool) view {
+	switch {
+	case d == Reply:
+		return output
+	case noOutput:
+		return inputOnly
+	}
+	return input
+}
+
+// next returns the state after a packet of protocol proto with TCP flags in view v.
+func (s State) next(proto uint8, v view, flags uint8) State {
+	switch proto {
+	case stack.ProtoTCP:
+		return tcpNext[v][tcpEvents[flags&tcpFlagMask]][s&15]
+	case stack.ProtoICMP, stack.ProtoICMPv6:
+		return ICMP
+	}
+	return UDP
+}

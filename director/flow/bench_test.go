@@ -1,0 +1,93 @@
+package flow
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"tapdirector/stack"
+)
+
+// benchConn is the n-th of many different NAT connections from 64k addresses.
+func benchConn(n int) Conn {
+	client := stack.AddrFrom4([]byte{10, 9, byte(n >> 8), byte(n)})
+	server := stack.AddrFrom4([]byte{10, 77, 2, byte(n % 7)})
+	port := uint16(1024 + n>>16)
+	return Conn{
+		Client: client, Virtual: stack.AddrFrom4([]byte{10, 77, 1, 100}), Local: client, Server: server,
+		ClientPort: port, VirtualPort: 80, LocalPort: port, ServerPort: 8000,
+		Proto: stack.ProtoTCP, Method: NAT, ServerID: uint32(n % 7),
+	}
+}
+
+func benchTable(b *testing.B, n int) *Table {
+	t := New(Options{Max: n})
+	for i := range n {
+		c := benchConn(i)
+		if r := t.Insert(&c, stack.SYN, 0, &c); r != Inserted {
+			b.Fatal(i, r)
+		}
+	}
+	return t
+}
+
+// BenchmarkTouch touches random connections: 10k lie in the caches, a million do not.
+func BenchmarkTouch(b *testing.B) {
+	for _, size := range []struct {
+		name string
+		n    int
+	}{{"one", 1}, {"10k", 10_000}, {"1M", 1_000_000}} {
+		for d, dir := range []string{"forward", "reply"} {
+			b.Run(size.name+"/"+dir, func(b *testing.B) {
+				t := benchTable(b, size.n)
+				tuples := make([]stack.Tuple, min(size.n, 1<<16))
+				for i := range tuples {
+					c := benchConn(rand.IntN(size.n))
+					tuples[i] = c.Tuple(Direction(d))
+				}
+				var out Conn
+				b.ReportAllocs()
+				b.ResetTimer()
+				for i := 0; i < b.N; i++ {
+					if t.Touch(&tuples[i%len(tuples)], Direction(d), stack.ACK, Hop{}, time.Duration(i)<<10, &out) != Found {
+						b.Fatal("miss")
+					}
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkInsert counts all of a table's growth.
+func BenchmarkInsert(b *testing.B) {
+	const n = 1 << 20
+	var out Conn
+	var t *Table
+	b.ReportAllocs()
+	for i := 0; i < b.N; i++ {
+		if i%n == 0 {
+			b.StopTimer()
+			t = New(Options{Max: n})
+			b.StartTimer()
+		}
+		c := benchConn(i % n)
+		if t.Insert(&c, stack.SYN, time.Duration(i)<<10, &out) != Inserted {
+			b.Fatal("not inserted")
+		}
+	}
+}
+
+// BenchmarkExpire is the janitor's time per connection that ends.
+func BenchmarkExpire(b *testing.B) {
+	const n = 1 << 18
+	now := time.Duration(0)
+	for i := 0; i < b.N; i += n {
+		b.StopTimer()
+		t := benchTable(b, n)
+		now = time.Hour
+		b.StartTimer()
+		if got := t.Expire(now); got != n {
+			b.Fatal(got)
+		}
+	}
+}

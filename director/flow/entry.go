@@ -1,0 +1,100 @@
+package flow
+
+import (
+	"encoding/binary"
+
+	"tapdirector/stack"
+)
+
+// How a connection lies in memory.
+//
+// A connection is one entry of 64 bytes, a cache line, that holds everything an IPv4 packet asks for; with an IPv6 address in it, its addresses are in a
+// second line of their own (wide), which only the last comparison and the copy to the caller touch. So a lookup costs a line of the
+// index and a line of the entry, 64 + about 22 bytes of memory for an IPv4 connection with two keys and 150 for an IPv6 one.
+//
+// An entry has two ends pairs, by direction: [Forward] is (Client, Virtual) and [Reply] is (Local, Server). The client's end comes first
+// in both.
+
+// entry is a connection in the table.
+type entry struct {
+	addrs    [2]uint64 // by Direction, the IPv4 addresses: client's end << 32 | other end
+	ports    [2]uint32 // by Direction, likewise << 16
+	hash     [2]uint32 // by Direction, of the tuple: its place in the index
+	wide     uint32    // cell of the wide addresses; 0 = IPv4
+	server   uint32
+	deadline uint32 // tick at which it ends
+	next     uint32 // the wheel's list, or the shard's free list
+	prev     uint32 // the wheel's list
+	hop      Hop
+	proto    uint8
+	method   Method
+	state    State
+	noOutput bool
+}
+
+// wideEnds are two addresses, the client's end first.
+type wideEnds struct{ client, other stack.Addr }
+
+// wideAddrs are the addresses of an entry that has others than IPv4, by Direction.
+type wideAddrs [2]wideEnds
+
+func packPorts(client, other uint16) uint32 { return uint32(client)<<16 | uint32(other) }
+
+// packAddrs keeps the IPv4 address that each Addr ends with.
+func packAddrs(client, other stack.Addr) uint64 {
+	_, c := client.Words()
+	_, o := other.Words()
+	return c<<32 | o&(1<<32-1)
+}
+
+// unpackAddr is the way back from 32 bits.
+func unpackAddr(a uint32) stack.Addr {
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], a)
+	return stack.AddrFrom4(b[:])
+}
+
+// isNarrow reports whether all addresses of c are IPv4.
+func (c *Conn) isNarrow() bool {
+	return c.Client.Is4() && c.Virtual.Is4() && c.Local.Is4() && c.Server.Is4()
+}
+
+// matches reports whether e is the connection that k asks for.
+func (t *Table) matches(e *entry, k *key) bool {
+	d := k.dir & 1
+	if e.hash[d] != k.hash || e.ports[d] != k.ports || e.proto != k.proto {
+		return false
+	}
+	if e.wide == 0 {
+		return k.narrow && e.addrs[d] == k.addrs
+	}
+	return t.wides.at(e.wide)[d] == k.wideEnds
+}
+
+// store writes c into a new entry; e.wide says already which kind it is.
+func (t *Table) store(e *entry, c *Conn) {
+	if e.wide == 0 {
+		e.addrs = [2]uint64{packAddrs(c.Client, c.Virtual), packAddrs(c.Local, c.Server)}
+	} else {
+		*t.wides.at(e.wide) = wideAddrs{{c.Client, c.Virtual}, {c.Local, c.Server}}
+	}
+	e.ports = [2]uint32{packPorts(c.ClientPort, c.VirtualPort), packPorts(c.LocalPort, c.ServerPort)}
+	e.server, e.hop = c.ServerID, c.Hop
+	e.proto, e.method, e.state, e.noOutput = c.Proto, c.Method, c.State, c.NoOutput
+}
+
+// load copies e out.
+func (t *Table) load(e *entry, c *Conn) {
+	if e.wide == 0 {
+		c.Client, c.Virtual = unpackAddr(uint32(e.addrs[Forward]>>32)), unpackAddr(uint32(e.addrs[Forward]))
+		c.Local, c.Server = unpackAddr(uint32(e.addrs[Reply]>>32)), unpackAddr(uint32(e.addrs[Reply]))
+	} else {
+		w := t.wides.at(e.wide)
+		c.Client, c.Virtual = w[Forward].client, w[Forward].other
+		c.Local, c.Server = w[Reply].client, w[Reply].other
+	}
+	c.ClientPort, c.VirtualPort = uint16(e.ports[Forward]>>16), uint16(e.ports[Forward])
+	c.LocalPort, c.ServerPort = uint16(e.ports[Reply]>>16), uint16(e.ports[Reply])
+	c.ServerID, c.Hop = e.server, e.hop
+	c.Proto, c.Method, c.State, c.NoOutput = e.proto, e.method, e.state, e.noOutput
+}

@@ -1,0 +1,77 @@
+package flow
+
+import (
+	"time"
+
+	"tapdirector/stack"
+)
+
+// batchWork is how many pieces of work (entries or ticks) Expire does under a lock before it lets a packet through: 10 us at most.
+const batchWork = 64
+
+// Expire removes the connections whose time is over at now and returns how many they were. The janitor calls it every 100 ms; one call does
+// whatever is due, in small batches, going round the shards, so that a packet never waits for more than one batch.
+func (t *Table) Expire(now time.Duration) (expired int) {
+	to := tickOf(now)
+	for busy := true; busy; {
+		busy = false
+		for i := range t.shards {
+			n, done := t.expireBatch(&t.shards[i], to)
+			expired += n
+			busy = busy || !done
+		}
+	}
+	return expired
+}
+
+// expireBatch does one batch of a shard's work.
+func (t *Table) expireBatch(s *shard, to uint32) (expired int, done bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for range batchWork {
+		i, done := s.wheel.step(to)
+		if done {
+			return expired, true
+		}
+		if i != 0 {
+			t.forget(s, i)
+			s.stats.expired++
+			expired++
+		}
+	}
+	return expired, false
+}
+
+// Remove ends the connection of tuple k in direction d at once, and reports whether there was one.
+func (t *Table) Remove(k *stack.Tuple, d Direction) bool {
+	key := t.hash.keyOf(k, d)
+	s := &t.shards[key.shard]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := t.find(s, &key)
+	if i == 0 {
+		return false
+	}
+	t.remove(s, i)
+	s.stats.removed++
+	return true
+}
+
+// remove ends entry i before its time.
+func (t *Table) remove(s *shard, i uint32) {
+	s.wheel.unfile(i)
+	t.forget(s, i)
+}
+
+// forget ends entry i, which is in no slot any more.
+func (t *Table) forget(s *shard, i uint32) {
+	e := t.entries.at(i)
+	s.index.remove(e.hash[Forward], refOf(i, Forward))
+	if e.method.replies() {
+		s.index.remove(e.hash[Reply], refOf(i, Reply))
+	}
+	s.stats.states[e.state]--
+	t.countOne(e, -1)
+	t.give(s, i)
+	t.live.Add(-1)
+}

@@ -1,0 +1,191 @@
+package flow
+
+import (
+	"time"
+
+	"tapdirector/stack"
+)
+
+// Insert adds c, whose state comes from its first packet (a client's, with these TCP flags), and copies it to out as it now is.
+// Where another connection is in the way nothing changes:
+// Exists when one has the same forward tuple (two workers met the same first packet; it is copied to out);
+// Clash when replies would pass here and one has the same reply tuple (a client that reaches one server through two services);
+// Full at Options.Max.
+//
+// For methods with replies Local must be Client, port and all: any other goes through InsertLocal (here it is a Clash unless its shard
+// happens to fit).
+func (t *Table) Insert(c *Conn, tcpFlags uint8, now time.Duration, out *Conn) Result {
+	tuple := c.Tuple(Forward)
+	forward := t.hash.keyOf(&tuple, Forward)
+	s := &t.shards[forward.shard]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := t.find(s, &forward); i != 0 {
+		t.load(t.entries.at(i), out)
+		return Exists
+	}
+	var reply key
+	if c.Method.replies() {
+		tuple = c.Tuple(Reply)
+		reply = t.hash.keyOf(&tuple, Reply)
+		if reply.shard != forward.shard || t.find(s, &reply) != 0 {
+			s.stats.clashes++
+			return Clash
+		}
+	}
+	*out = *c
+	return t.add(s, &forward, &reply, newcomer{out, tcpFlags, tickOf(now)})
+}
+
+// InsertLocal is Insert for a connection whose local port (for an ICMP echo: its identifier towards the server) the director
+// chooses: one of lo to hi, such that no other connection has the reply tuple. c's own LocalPort is ignored; out has the chosen one.
+//
+// Inserted, Exists and Full as Insert; NoPort when no port is free for that server in c's shard, which has every 256th port. A port
+// is free again when its connection ends. The next port tried follows from a secret and a counter (RFC 6056 section 3.3.3), so it is
+// neither the one just given back nor easily guessed.
+func (t *Table) InsertLocal(c *Conn, lo, hi uint16, tcpFlags uint8, now time.Duration, out *Conn) Result {
+	tuple := c.Tuple(Forward)
+	forward := t.hash.keyOf(&tuple, Forward)
+	s := &t.shards[forward.shard]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := t.find(s, &forward); i != 0 {
+		t.load(t.entries.at(i), out)
+		return Exists
+	}
+	*out = *c
+	reply, ok := t.choosePort(s, out, forward.shard, [2]uint16{lo, hi})
+	if !ok {
+		s.stats.noPort++
+		return NoPort
+	}
+	return t.add(s, &forward, &reply, newcomer{out, tcpFlags, tickOf(now)})
+}
+
+// choosePort sets c's local port to a free one of those in ports that lead to the shard, and returns the reply key that results. At most 256
+// are tried: one for each upper byte.
+func (t *Table) choosePort(s *shard, c *Conn, shard uint8, ports [2]uint16) (reply key, ok bool) {
+	local := t.hash.client(c.Local)
+	low, high := int(ports[0]>>8), int(ports[1]>>8)
+	span := high - low + 1
+	tuple := c.Tuple(Reply)
+	start := int(s.nextPort) + int(t.hash.tuple(local, c.Server, uint64(c.ServerPort))>>24)
+	for n := range max(span, 0) {
+		port := t.hash.port(local, shard, uint8(low+(start+n)%span))
+		if port < ports[0] || port > ports[1] {
+			continue
+		}
+		setLocalPort(c, &tuple, port)
+		reply = t.hash.keyOf(&tuple, Reply)
+		if t.find(s, &reply) == 0 {
+			s.nextPort++
+			return reply, true
+		}
+	}
+	return key{}, false
+}
+
+// setLocalPort sets the local port in c and in its reply tuple; an echo has one identifier for both ends.
+func setLocalPort(c *Conn, reply *stack.Tuple, port uint16) {
+	c.LocalPort, reply.DstPort = port, port
+	if c.Proto == stack.ProtoICMP || c.Proto == stack.ProtoICMPv6 {
+		c.ServerPort, reply.SrcPort = port, port
+	}
+}
+
+// newcomer is a connection about to be added.
+type newcomer struct {
+	conn  *Conn
+	flags uint8
+	tick  uint32
+}
+
+// add makes the entry, whose keys are free.
+func (t *Table) add(s *shard, forward, reply *key, n newcomer) Result {
+	if t.live.Add(1) > t.max {
+		t.live.Add(-1)
+		s.stats.full++
+		return Full
+	}
+	i := t.take(s, n.conn.isNarrow())
+	if i == 0 || !t.enter(s, i, forward, reply, n) {
+		t.live.Add(-1)
+		s.stats.full++
+		return Full
+	}
+	return Inserted
+}
+
+// enter fills entry i, indexes, files and counts it; false when the index has no memory.
+func (t *Table) enter(s *shard, i uint32, forward, reply *key, n newcomer) bool {
+	if !s.index.add(forward.hash, refOf(i, Forward)) {
+		t.give(s, i)
+		return false
+	}
+	replies := n.conn.Method.replies()
+	if replies && !s.index.add(reply.hash, refOf(i, Reply)) {
+		s.index.remove(forward.hash, refOf(i, Forward))
+		t.give(s, i)
+		return false
+	}
+	n.conn.NoOutput = !replies
+	n.conn.State = None.next(n.conn.Proto, viewOf(Forward, n.conn.NoOutput), n.flags)
+	e := t.entries.at(i)
+	t.store(e, n.conn)
+	e.hash = [2]uint32{forward.hash, reply.hash}
+	e.deadline = n.tick + t.timeouts[e.state]
+	s.wheel.file(i)
+	s.stats.inserted++
+	s.stats.states[e.state]++
+	t.countOne(e, 1)
+	return true
+}
+
+// take returns a free entry, 0 when there is no memory.
+func (t *Table) take(s *shard, narrow bool) uint32 {
+	free := &s.freeNarrow
+	if !narrow {
+		free = &s.freeWide
+	}
+	if *free == 0 && !t.stock(free, narrow) {
+		return 0
+	}
+	i := *free
+	*free = t.entries.at(i).next
+	return i
+}
+
+// stock fills an empty free list with a page of entries; those for wide addresses get their second cell here, for good.
+func (t *Table) stock(free *uint32, narrow bool) bool {
+	first := t.entries.page()
+	if first == 0 {
+		return false
+	}
+	var wide uint32
+	if !narrow {
+		if wide = t.wides.page(); wide == 0 {
+			return false
+		}
+	}
+	cells := t.entries.pageAt(first)
+	for n := range cells {
+		cells[n].next = first + uint32(n) + 1
+		if !narrow {
+			cells[n].wide = wide + uint32(n)
+		}
+	}
+	cells[pageCells-1].next = 0
+	*free = first
+	return true
+}
+
+// give returns an entry that is in no index and no slot.
+func (t *Table) give(s *shard, i uint32) {
+	e := t.entries.at(i)
+	free := &s.freeNarrow
+	if e.wide != 0 {
+		free = &s.freeWide
+	}
+	e.next = *free
+	*free = i
+}

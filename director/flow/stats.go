@@ -1,0 +1,94 @@
+package flow
+
+import "time"
+
+// Stats are the table's counters. All but Len and States only grow; Inserted = Expired + Reopened + Removed + Len while nothing is under way.
+type Stats struct {
+	Inserted uint64 // connections made
+	Expired  uint64 // ended by their timer
+	Reopened uint64 // ended by a SYN after their end
+	Removed  uint64 // ended by Remove
+	Clashes  uint64 // not made: another one has the same reply tuple
+	Full     uint64 // not made: Options.Max
+	NoPort   uint64 // not made: no local port is free
+
+	Len    int            // connections now
+	States [NumStates]int // connections now, by state
+}
+
+// Len returns how many connections there are.
+func (t *Table) Len() int { return int(t.live.Load()) }
+
+// Stats returns the counters. It locks one shard after the other.
+func (t *Table) Stats() (sum Stats) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		st := s.stats
+		s.mu.Unlock()
+		sum.Inserted += st.inserted
+		sum.Expired += st.expired
+		sum.Reopened += st.reopened
+		sum.Removed += st.removed
+		sum.Clashes += st.clashes
+		sum.Full += st.full
+		sum.NoPort += st.noPort
+		for state, n := range st.states {
+			sum.States[state] += int(n)
+			sum.Len += int(n)
+		}
+	}
+	return sum
+}
+
+// eachBatch is how many buckets Each copies out under one lock.
+const eachBatch = 16
+
+// Each calls fn for every connection with the time until it ends, until fn returns false. fn gets copies and may take its time and
+// call the table: no lock is held. Connections that come or go meanwhile may be passed or not; one that stays is passed, once, or rarely
+// twice when the table grows.
+func (t *Table) Each(now time.Duration, fn func(c *Conn, expires time.Duration) bool) {
+	var batch []listed
+	for i := range t.shards {
+		s := &t.shards[i]
+		for from, more := uint32(0), true; more; from += eachBatch {
+			batch, more = t.list(s, from, batch[:0])
+			for n := range batch {
+				if !fn(&batch[n].conn, batch[n].left(now)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// listed is a connection copied out of the table.
+type listed struct {
+	conn     Conn
+	deadline uint32
+}
+
+// left returns the time until the connection ends; 0 when it is over and only waits for Expire.
+func (l *listed) left(now time.Duration) time.Duration {
+	return max(time.Duration(l.deadline)<<tickShift-now, 0)
+}
+
+// list appends the connections whose forward tuple is in eachBatch buckets of s to to; more says whether there are buckets behind them.
+func (t *Table) list(s *shard, from uint32, to []listed) (batch []listed, more bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	end := min(from+eachBatch, s.index.size+s.index.split)
+	for n := from; n < end; n++ {
+		for b := s.index.primary(n); b != nil; b = s.index.after(b) {
+			for slot, r := range b.refs {
+				if b.tag(slot) == 0 || r.dir() != Forward {
+					continue
+				}
+				e := t.entries.at(r.cell())
+				to = append(to, listed{deadline: e.deadline})
+				t.load(e, &to[len(to)-1].conn)
+			}
+		}
+	}
+	return to, end < s.index.size+s.index.split
+}

@@ -1,0 +1,205 @@
+// Package flow is the connection table: it remembers the server that was picked for a connection, follows its state, and forgets it in time.
+//
+// # Theory of operation
+//
+// A connection (Conn) is found by the tuple of a packet of either end: the forward tuple (Client -> Virtual), and, where the server's
+// packets pass the director, the reply tuple (Server -> Local). The table is cut into 256 shards, each behind a mutex of its own. Both keys of a
+// connection are in the shard that its client's end chooses (hash.go), so a packet takes one lock, once, for some tens of
+// nanoseconds; workers of different queues meet there only by chance.
+//
+// A shard is an index from hash to entry (index.go), a timer wheel (wheel.go), and the lists of its free entries; the memory itself comes
+// from slabs that all shards share (slab.go, entry.go). Nothing in it is a pointer that the garbage collector would follow per connection.
+// Every growth is in small steps: a page of 64 entries, one bucket of the index. Memory is bounded by Options.Max.
+//
+// The life of a connection:
+//
+//  1. Touch   a packet of a known connection: find, advance the state, restart the timer, copy out. The fast path
+//  2. Insert  its first packet, after the scheduler has picked a server; InsertLocal where a local port must be chosen as well
+//  3. Expire  the janitor, every 100 ms: connections whose time is over are forgotten, a bounded number per lock
+//
+// Time is passed in, since any beginning; the table never reads a clock.
+//
+// Not handled here: who may open a connection (only SYN; never RST), and what happens to those of a server that was removed.
+package flow
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"tapdirector/stack"
+)
+
+// DefaultMax is the number of connections that a table holds unless Options say otherwise.
+const DefaultMax = 1 << 20
+
+// Options are what a table is made of.
+type Options struct {
+	Max      int      // connections at most; 0 = DefaultMax
+	Timeouts Timeouts // 0 in a state = the default of that state
+
+	// Count tells the deltas of a server's active and inactive connections: at insert, when a state changes from one to the other, at
+	// the end. It is called under a lock of the table: it must be quick and must not call the table. Never for NoServer. nil = none.
+	Count func(server uint32, active, inactive int32)
+}
+
+// Table holds connections. All methods may be called at the same time.
+type Table struct {
+	hash     *hasher
+	entries  *slab[entry]
+	wides    *slab[wideAddrs]
+	timeouts [16]uint32 // ticks, by State
+	count    func(server uint32, active, inactive int32)
+	max      int64
+
+	_    [64]byte // live changes with each new connection, what is above never
+	live atomic.Int64
+	_    [56]byte
+
+	shards [numShards]shard
+}
+
+// shard is a part of the table behind one lock. Only whole cache lines, so that neighbours do not slow each other.
+type shard struct {
+	mu         sync.Mutex
+	index      index
+	freeNarrow uint32 // free entries, linked by next
+	freeWide   uint32
+	nextPort   uint8 // where InsertLocal starts to look
+	stats      shardStats
+	wheel      wheel
+
+	_ [64]byte
+}
+
+// shardStats is a shard's part of Stats.
+type shardStats struct {
+	inserted, expired, reopened, removed, clashes, full, noPort uint64
+	states                                                      [NumStates]uint32
+}
+
+// New makes an empty table.
+func New(o Options) *Table {
+	if o.Max <= 0 {
+		o.Max = DefaultMax
+	}
+	// Twice for a peak of one family after the other; a page more per shard.
+	cells := 2 * (o.Max + numShards*pageCells)
+	t := &Table{
+		hash:    newHasher(),
+		entries: newSlab[entry](cells),
+		wides:   newSlab[wideAddrs](cells),
+		count:   o.Count,
+		max:     int64(o.Max),
+	}
+	if t.count == nil {
+		t.count = func(uint32, int32, int32) {}
+	}
+	for s, d := range DefaultTimeouts() {
+		if o.Timeouts[s] > 0 {
+			d = o.Timeouts[s]
+		}
+		t.timeouts[s] = ticks(d)
+	}
+	buckets := newSlab[bucket](2 * cells)
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.index.init(buckets, t.entries)
+		s.wheel.store = t.entries
+	}
+	return t
+}
+
+// find returns the entry that k asks for, 0 when there is none.
+func (t *Table) find(s *shard, k *key) uint32 {
+	tag := tagOf(k.hash)
+	b := s.index.bucket(k.hash)
+	for {
+		for set := b.match(tag); set != 0; set &= set - 1 {
+			r := b.refs[slotOf(set)]
+			if r.dir() == k.dir && t.matches(t.entries.at(r.cell()), k) {
+				return r.cell()
+			}
+		}
+		if b.next == 0 {
+			return 0
+		}
+		b = s.index.store.at(b.next)
+	}
+}
+
+// Touch is the fast path: it finds the connection of tuple k seen in direction d, advances its state by the TCP flags (ignored for other
+// protocols), restarts its timer, stores hop when d is Forward, and copies the connection to out. It does not allocate.
+//
+// Found; Miss; or Reopen for a pure SYN from the client on a connection in TIME_WAIT or CLOSE: that connection, copied to out, was removed,
+// and the caller schedules anew.
+func (t *Table) Touch(k *stack.Tuple, d Direction, tcpFlags uint8, hop Hop, now time.Duration, out *Conn) Result {
+	key := t.hash.keyOf(k, d)
+	s := &t.shards[key.shard]
+	s.mu.Lock()
+	i := t.find(s, &key)
+	if i == 0 {
+		s.mu.Unlock()
+		return Miss
+	}
+	e := t.entries.at(i)
+	if d == Forward && e.state.reopens(e.proto, tcpFlags) {
+		t.load(e, out)
+		t.remove(s, i)
+		s.stats.reopened++
+		s.mu.Unlock()
+		return Reopen
+	}
+	if d == Forward {
+		e.hop = hop
+	} else {
+		e.noOutput = false
+	}
+	t.advance(s, i, e.state.next(e.proto, viewOf(d, e.noOutput), tcpFlags), tickOf(now))
+	t.load(e, out)
+	s.mu.Unlock()
+	return Found
+}
+
+// advance gives entry i its next state and restarts its timer.
+func (t *Table) advance(s *shard, i uint32, next State, now uint32) {
+	e := t.entries.at(i)
+	if next != e.state {
+		t.recount(s, e, next)
+	}
+	deadline := now + t.timeouts[next&15]
+	if deadline < e.deadline {
+		s.wheel.unfile(i)
+		e.deadline = deadline
+		s.wheel.file(i)
+		return
+	}
+	e.deadline = deadline
+}
+
+// recount changes an entry's state and the counters that depend on it.
+func (t *Table) recount(s *shard, e *entry, next State) {
+	s.stats.states[e.state]--
+	s.stats.states[next]++
+	was, is := e.state.Active(), next.Active()
+	e.state = next
+	if was == is || e.server == NoServer {
+		return
+	}
+	if is {
+		t.count(e.server, 1, -1)
+	} else {
+		t.count(e.server, -1, 1)
+	}
+}
+
+// countOne tells the server's counters that an entry came (1) or went (-1).
+func (t *Table) countOne(e *entry, n int32) {
+	switch {
+	case e.server == NoServer:
+	case e.state.Active():
+		t.count(e.server, n, 0)
+	default:
+		t.count(e.server, 0, n)
+	}
+}
