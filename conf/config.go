@@ -53,7 +53,7 @@ type Service struct {
 type Server struct {
 	Address netip.AddrPort // RIP:port
 	Weight  int            // 0: drain
-	MAC     [6]byte        // zero: asked for by ARP or NDP
+	MAC     [6]byte        // static; zero: asked for by ARP or NDP
 	Via     netip.Addr     // next hop: Address itself when it is on a link of ours, else a route's gateway
 	Iface   int            // index into Config.Interfaces: the way to Via
 }

@@ -1,6 +1,123 @@
 package conf
 
-import "io"
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"text/tabwriter"
+)
 
-// Table writes what the director would do with c, for people.
-func Table(w io.Writer, c *Config) error { return nil }
+// Table writes what the director would do with c, for people: one table each of interfaces, routes, services and servers, with what was
+// left out of the file filled in, and a last one of limits and timeouts. The error is the writer's.
+func Table(w io.Writer, c *Config) error {
+	for _, table := range []func(io.Writer, *Config){tableInterfaces, tableRoutes, tableServices, tableServers, tableBounds} {
+		columns := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+		table(columns, c)
+		if err := columns.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// row writes cells; the last one has no tab behind it, so that lines do not end in blanks.
+func row(w io.Writer, cells ...any) {
+	texts := make([]string, len(cells))
+	for i, cell := range cells {
+		texts[i] = fmt.Sprint(cell)
+	}
+	fmt.Fprintln(w, strings.Join(texts, "\t"))
+}
+
+func tableInterfaces(w io.Writer, c *Config) {
+	row(w, "INTERFACE", "ATTACHED TO", "DRIVER", "MAC", "ADDRESSES", "QUEUES", "MTU", "REPLY", "OPTIONS")
+	for i := range c.Interfaces {
+		f := &c.Interfaces[i]
+		row(w, f.Name, attachedTo(f), f.Driver, orWord(f.MAC != [6]byte{}, macText(f.MAC), "default"), orWord(len(f.Addresses) > 0, join(f.Addresses), "none"),
+			orWord(f.Queues > 0, f.Queues, "one per CPU"), orWord(f.MTU > 0, f.MTU, "the kernel's"), f.Reply, options(f))
+	}
+}
+
+// attachedTo says what the frames of an interface come from.
+func attachedTo(f *Interface) string {
+	switch {
+	case f.Device != "":
+		return f.Device
+	case f.Bridge != "":
+		return f.Tap + " in " + f.Bridge
+	}
+	return f.Tap
+}
+
+// options lists what is switched on.
+func options(f *Interface) string {
+	var on []string
+	if f.Forward {
+		on = append(on, "forward")
+	}
+	if f.Masquerade {
+		on = append(on, "masquerade")
+	}
+	return orWord(len(on) > 0, strings.Join(on, ","), "none")
+}
+
+// orWord writes v if there is one, else the word for none.
+func orWord(there bool, v any, word string) string {
+	if there {
+		return fmt.Sprint(v)
+	}
+	return word
+}
+
+// join writes addresses with commas.
+func join(addresses []netip.Prefix) string {
+	texts := make([]string, len(addresses))
+	for i, a := range addresses {
+		texts[i] = a.String()
+	}
+	return strings.Join(texts, ",")
+}
+
+func tableRoutes(w io.Writer, c *Config) {
+	if len(c.Routes) == 0 {
+		return
+	}
+	row(w)
+	row(w, "ROUTE TO", "VIA", "INTERFACE")
+	for _, r := range c.Routes {
+		row(w, r.To, r.Via, c.Interfaces[r.Interface].Name)
+	}
+}
+
+func tableServices(w io.Writer, c *Config) {
+	row(w)
+	row(w, "SERVICE", "LISTEN", "PROTOCOL", "METHOD", "SCHEDULER", "VIP ON", "NO SERVER", "SERVERS")
+	for i := range c.Services {
+		v := &c.Services[i]
+		row(w, v.Name, v.Listen, v.Protocol, v.Method, v.Scheduler, c.Interfaces[v.Interface].Name, v.OnNoServer, len(v.Servers))
+	}
+}
+
+func tableServers(w io.Writer, c *Config) {
+	row(w)
+	row(w, "SERVER OF", "ADDRESS", "WEIGHT", "NEXT HOP", "INTERFACE", "MAC")
+	for i := range c.Services {
+		for j := range c.Services[i].Servers {
+			s := &c.Services[i].Servers[j]
+			row(w, c.Services[i].Name, s.Address, orWord(s.Weight > 0, s.Weight, "0 (drains)"), orWord(s.Via != s.Address.Addr(), s.Via, "direct"),
+				c.Interfaces[s.Iface].Name, orWord(s.MAC != [6]byte{}, macText(s.MAC), "asked for"))
+		}
+	}
+}
+
+func tableBounds(w io.Writer, c *Config) {
+	row(w)
+	row(w, "LIMIT", "VALUE")
+	row(w, "connections", c.Limits.Connections)
+	row(w, "icmp_rate", fmt.Sprint(c.Limits.ICMPRate, " per second"))
+	row(w, "host_rate", fmt.Sprint(c.Limits.HostRate, " per second"))
+	row(w, "timeout tcp", c.Timeouts.TCP)
+	row(w, "timeout tcpfin", c.Timeouts.TCPFin)
+	row(w, "timeout udp", c.Timeouts.UDP)
+}

@@ -1,0 +1,188 @@
+package conf
+
+import (
+	"net/netip"
+)
+
+// serviceAt is the place of a service.
+func (d *draft) serviceAt(i int) place { return itemPlace("service", d.c.Services[i].Name, i) }
+
+// socket is what at most one service can have.
+type socket struct {
+	protocol string
+	listen   netip.AddrPort
+}
+
+func (d *draft) checkServices() {
+	names, sockets := firsts[string]{}, firsts[socket]{}
+	for i := range d.c.Services {
+		v := &d.c.Services[i]
+		if first := names.taken(v.Name, itemPlace("service", "", i).text); first != "" {
+			d.add(itemPlace("service", "", i), "name %q: also the name of %s", v.Name, first)
+		}
+		if !v.Listen.IsValid() {
+			continue
+		}
+		at := d.serviceAt(i)
+		if first := sockets.taken(socket{v.Protocol, v.Listen}, at.text); first != "" {
+			d.add(at, "listen %q: %s is also the listen of %s", v.Listen, v.Protocol, first)
+		}
+		if wrong := d.edge(v.Listen.Addr()); wrong != "" {
+			d.add(at, "listen %q: %s", v.Listen, wrong)
+		}
+	}
+	d.checkOwners()
+	d.checkARP()
+	d.checkServers()
+}
+
+// checkOwners: exactly one interface answers for a VIP.
+func (d *draft) checkOwners() {
+	owners := map[netip.Addr]int{} // the first service of each VIP that has an owner
+	for i := range d.c.Services {
+		v, at := &d.c.Services[i], d.serviceAt(i)
+		vip, name := v.Listen.Addr(), d.owners[i]
+		if name != "" && v.Interface < 0 {
+			d.add(at, "interface %q: there is none of that name%s", name, didYouMean(name, d.interfaceNames()))
+			continue
+		}
+		if !vip.IsValid() {
+			continue
+		}
+		natural, network := d.onLink(vip)
+		switch {
+		case v.Interface < 0 && !d.vague:
+			d.add(at, "listen %q: on the network of no interface: add interface = %q, the one to answer for it", v.Listen, d.c.Interfaces[0].Name)
+		case v.Interface >= 0 && natural >= 0 && !d.holds(v.Interface, vip):
+			d.add(at, "interface %q: %s is on the network %s of %s", name, vip, network.Masked(), d.interfaceAt(natural).text)
+		}
+		if v.Interface < 0 {
+			continue
+		}
+		if first, ok := owners[vip]; !ok {
+			owners[vip] = i
+		} else if d.c.Services[first].Interface != v.Interface {
+			d.add(at, "listen %q: its VIP is on %s, but on %s for %s", v.Listen, d.interfaceAt(v.Interface).text,
+				d.interfaceAt(d.c.Services[first].Interface).text, d.serviceAt(first).text)
+		}
+	}
+}
+
+// holds reports whether a is on a network of the interface.
+func (d *draft) holds(iface int, a netip.Addr) bool {
+	for _, p := range d.c.Interfaces[iface].Addresses {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// interfaceNames returns the names in the order of the file.
+func (d *draft) interfaceNames() (names []string) {
+	for i := range d.c.Interfaces {
+		names = append(names, d.c.Interfaces[i].Name)
+	}
+	return names
+}
+
+// checkARP: a dr server holds the VIP, and a host does not answer a question for its MAC that comes from an address it holds itself. So
+// the VIP must not be the address that we ask such a server from.
+func (d *draft) checkARP() {
+	for i := range d.c.Services {
+		v := &d.c.Services[i]
+		owner := d.holder(v.Listen.Addr())
+		if v.Method != "dr" || owner < 0 {
+			continue
+		}
+		network := d.networkOf(owner, v.Listen.Addr())
+		for j := range v.Servers {
+			if v.Servers[j].Iface == owner && network.Contains(v.Servers[j].Via) {
+				d.add(d.serviceAt(i), "listen %q: the VIP is an address of %s, where dr server %d is: the server holds the VIP too and would "+
+					"ignore our ARP and NDP questions, which come from that address: take another VIP", v.Listen, d.interfaceAt(owner).text, j+1)
+				break
+			}
+		}
+	}
+}
+
+// networkOf returns the prefix with which an interface has its own address a.
+func (d *draft) networkOf(iface int, a netip.Addr) netip.Prefix {
+	for _, p := range d.c.Interfaces[iface].Addresses {
+		if p.Addr() == a {
+			return p
+		}
+	}
+	return netip.Prefix{}
+}
+
+func (d *draft) checkServers() {
+	vips, macs := d.vips(), d.interfaceMACs()
+	static := map[netip.Addr]*Server{}
+	for i := range d.c.Services {
+		v, twins := &d.c.Services[i], firsts[netip.AddrPort]{}
+		for j := range v.Servers {
+			s, at := &v.Servers[j], d.serviceAt(i).part("server", j)
+			if !s.Address.Addr().IsValid() {
+				continue
+			}
+			d.checkServer(at, v, s, vips[s.Address.Addr()])
+			rip := s.Address.Addr()
+			if first := twins.taken(s.Address, at.text); first != "" {
+				d.add(at, "address %q: also the address of %s", s.Address, first)
+			}
+			if iface := macs[s.MAC]; iface != "" {
+				d.add(at, "mac %q: the director's own, on %s", macText(s.MAC), iface)
+			}
+			if first := static[rip]; first == nil {
+				static[rip] = s
+			} else if first.MAC != s.MAC {
+				d.add(at, "mac: %s, but %s in another place for the same address", orNone(s.MAC), orNone(first.MAC))
+			}
+		}
+	}
+}
+
+// interfaceMACs returns the interfaces that say their MAC.
+func (d *draft) interfaceMACs() map[[6]byte]string {
+	macs := map[[6]byte]string{}
+	for i := range d.c.Interfaces {
+		if mac := d.c.Interfaces[i].MAC; mac != [6]byte{} {
+			macs[mac] = d.interfaceAt(i).text
+		}
+	}
+	return macs
+}
+
+// orNone writes a MAC that may be left out.
+func orNone(mac [6]byte) string {
+	if mac == [6]byte{} {
+		return "none"
+	}
+	return macText(mac)
+}
+
+// checkServer judges one server against its service and the way to it; owner is the service whose VIP it is, if any. One slip has several
+// consequences: only the first is told.
+func (d *draft) checkServer(at place, v *Service, s *Server, owner string) {
+	a, vip := s.Address.Addr(), v.Listen
+	behind := s.Iface >= 0 && s.Via != a
+	switch {
+	case vip.IsValid() && a.Is4() != vip.Addr().Is4():
+		d.add(at, "address %q: %s, but the service listens on %s, and %s does not change the family", s.Address, family(a), family(vip.Addr()), v.Method)
+	case v.Method == "dr" && vip.IsValid() && s.Address.Port() != vip.Port():
+		d.add(at, "address %q: dr does not change ports: write %q or leave the port out", s.Address, netip.AddrPortFrom(a, vip.Port()))
+	case owner != "":
+		d.add(at, "address %q: the VIP of %s: packets would come back to the director", s.Address, owner)
+	case d.holder(a) >= 0:
+		d.add(at, "address %q: the director's own address, on %s", s.Address, d.interfaceAt(d.holder(a)).text)
+	case s.Iface < 0 && !d.vague:
+		d.add(at, "address %q: on the network of no interface, and no route leads there", s.Address)
+	case d.edge(a) != "":
+		d.add(at, "address %q: %s", s.Address, d.edge(a))
+	case behind && v.Method == "dr":
+		d.add(at, "address %q: behind the gateway %s, but dr reaches only servers on a network of an interface", s.Address, s.Via)
+	case behind && s.MAC != [6]byte{}:
+		d.add(at, "mac %q: the server is behind the gateway %s, whose MAC is used", macText(s.MAC), s.Via)
+	}
+}

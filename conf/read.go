@@ -1,0 +1,238 @@
+package conf
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Bounds of single values; reference.toml explains each to the reader.
+const (
+	maxInterfaces  = 64
+	maxQueues      = 16
+	minMTU         = 576  // bytes of L3: what every IPv4 host must take (RFC 791)
+	minMTU6        = 1280 // bytes of L3: IPv6's least (RFC 8200 section 5)
+	maxMTU         = 65535
+	maxWeight      = 65535
+	maxConnections = 1 << 28 // 128 bytes each: 32 GiB
+	maxRate        = 10_000_000
+)
+
+// The words of enumerations, defaults first.
+var (
+	drivers    = words{now: []string{"auto", "linux", "water"}}
+	replies    = words{now: []string{"last-hop", "route"}}
+	protocols  = words{now: []string{"tcp", "udp"}, later: []string{"sctp"}}
+	methods    = words{now: []string{"nat", "dr"}, later: []string{"tun", "fullnat"}}
+	onNoServer = words{now: []string{"reject", "drop"}}
+	schedulers = words{
+		now:   []string{"wlc", "rr", "wrr", "lc"},
+		later: []string{"sed", "nq", "fo", "ovf", "twos", "sh", "dh", "mh", "lblc", "lblcr"},
+	}
+)
+
+// read is stage 2: the whole file, key by key.
+func (d *draft) read(tree map[string]any) {
+	root := &section{raw: tree, out: d.mistakes}
+	for _, s := range root.many("interface", "no interface: write [[interface]] with a name and a tap") {
+		d.readInterface(s)
+	}
+	for _, s := range root.many("route", "") {
+		d.readRoute(s)
+	}
+	for _, s := range root.many("service", "no service: write [[service]] with a name, a listen and servers") {
+		d.readService(s)
+	}
+	d.readLimits(root.one("limits", rankLimits))
+	d.readTimeouts(root.one("timeouts", rankTimeouts))
+	root.finish()
+	d.vague = d.vague || len(d.c.Interfaces) == 0
+}
+
+func (d *draft) readInterface(s *section) {
+	defer s.finish()
+	i := Interface{
+		Name:      s.label("ext"),
+		Tap:       s.text("tap"),
+		Device:    s.text("device"),
+		Driver:    s.word("driver", drivers),
+		Bridge:    s.text("bridge"),
+		MAC:       readMAC(s),
+		Addresses: d.readAddresses(s),
+		Queues:    s.whole("queues", span{0, 0, maxQueues}),
+		MTU:       readMTU(s),
+		Reply:     s.word("reply", replies),
+	}
+	d.forward = append(d.forward, s.yes("forward"))
+	if masquerade := s.yes("masquerade"); masquerade != nil {
+		i.Masquerade = *masquerade
+	}
+	attachment(s, &i)
+	d.c.Interfaces = append(d.c.Interfaces, i)
+}
+
+// attachment judges the keys that say what an interface is attached to.
+func attachment(s *section, i *Interface) {
+	switch {
+	case s.raw["tap"] != nil && s.raw["device"] != nil:
+		s.add(`tap and device: one of the two: a TAP by name, or a macvtap's character device`)
+	case s.raw["tap"] == nil && s.raw["device"] == nil:
+		s.add(`tap: missing: write tap = "tap0", or device = "/dev/tap7" for a macvtap`)
+	case i.Device != "" && i.Bridge != "":
+		s.add("bridge %q: only for a tap: a macvtap is on its NIC already", i.Bridge)
+	case i.Device != "" && i.Driver == "water":
+		s.add(`driver "water": opens no device: leave it out, or write "linux"`)
+	case i.Bridge != "" && i.Bridge == i.Tap:
+		s.add("bridge %q: is the tap itself", i.Bridge)
+	}
+	if i.Driver == "water" && i.Queues > 1 {
+		s.add(`queues %d: driver "water" has one queue`, i.Queues)
+	}
+	if i.Device != "" && (!strings.HasPrefix(i.Device, "/") || strings.ContainsRune(i.Device, 0)) {
+		s.add(`device %q: not an absolute path, like "/dev/tap7"`, i.Device)
+	}
+	for _, name := range []struct{ key, text string }{{"tap", i.Tap}, {"bridge", i.Bridge}} {
+		if wrong := deviceName(name.text); wrong != "" {
+			s.add("%s %q: %s", name.key, name.text, wrong)
+		}
+	}
+}
+
+func (d *draft) readAddresses(s *section) (addresses []netip.Prefix) {
+	if _, isArray := s.raw["addresses"].([]any); !isArray && s.raw["addresses"] != nil {
+		d.vague = true
+	}
+	for _, text := range s.list("addresses") {
+		p, wrong := parseDIP(text)
+		if wrong != "" {
+			s.add("addresses: %q: %s", text, wrong)
+			d.vague = true
+			continue
+		}
+		addresses = append(addresses, p)
+	}
+	return addresses
+}
+
+func readMAC(s *section) (mac [6]byte) {
+	text := s.text("mac")
+	if text == "" {
+		return mac
+	}
+	mac, wrong := parseMAC(text)
+	if wrong != "" {
+		s.add("mac %q: %s", text, wrong)
+	}
+	return mac
+}
+
+// readMTU allows 0, the kernel's, besides the range.
+func readMTU(s *section) int {
+	mtu := s.whole("mtu", span{0, 0, maxMTU})
+	if mtu != 0 && mtu < minMTU {
+		s.add("mtu %d: out of range: %d to %d, or 0 for the kernel's", mtu, minMTU, maxMTU)
+		return 0
+	}
+	return mtu
+}
+
+func (d *draft) readRoute(s *section) {
+	defer s.finish()
+	to, okTo := readValue(s, "to", "0.0.0.0/0", parseDestination)
+	via, okVia := readValue(s, "via", "10.77.1.254", parseHost)
+	switch {
+	case !okTo || !okVia:
+		d.vague = true
+	case to.Addr().Is4() != via.Is4():
+		s.add("via %q: %s, but to is %s", via, family(via), family(to.Addr()))
+		d.vague = true
+	}
+	d.c.Routes = append(d.c.Routes, Route{To: to, Via: via, Interface: -1})
+}
+
+// readValue reads a required key through one of value.go's functions.
+func readValue[T any](s *section, key, example string, parse func(string) (T, string)) (v T, ok bool) {
+	text, ok := s.required(key, example)
+	if !ok {
+		return v, false
+	}
+	v, wrong := parse(text)
+	if wrong != "" {
+		s.add("%s %q: %s", key, text, wrong)
+		var none T
+		return none, false
+	}
+	return v, true
+}
+
+// family names the family of a for people.
+func family(a netip.Addr) string {
+	if a.Is4() {
+		return "IPv4"
+	}
+	return "IPv6"
+}
+
+func (d *draft) readService(s *section) {
+	defer s.finish()
+	v := Service{
+		Name:       s.label("web"),
+		Listen:     readListen(s),
+		Protocol:   s.word("protocol", protocols),
+		Method:     s.word("method", methods),
+		Scheduler:  s.word("scheduler", schedulers),
+		Interface:  -1,
+		OnNoServer: s.word("on_no_server", onNoServer),
+	}
+	d.owners = append(d.owners, s.text("interface"))
+	for _, server := range s.many("server", "no server: write [[service.server]] with an address") {
+		v.Servers = append(v.Servers, readServer(server, &v))
+	}
+	d.c.Services = append(d.c.Services, v)
+}
+
+// readListen reads VIP:port.
+func readListen(s *section) netip.AddrPort {
+	listen, ok := readValue(s, "listen", "10.77.1.100:80", parseEndpoint)
+	if ok && listen.Port() == 0 {
+		s.add("listen %q: no port: write %q", s.raw["listen"], netip.AddrPortFrom(listen.Addr(), 80))
+		return netip.AddrPort{}
+	}
+	return listen
+}
+
+func readServer(s *section, v *Service) Server {
+	defer s.finish()
+	address, _ := readValue(s, "address", "10.77.2.12:8000", parseEndpoint)
+	if address.IsValid() && address.Port() == 0 {
+		address = netip.AddrPortFrom(address.Addr(), v.Listen.Port())
+	}
+	return Server{
+		Address: address,
+		Weight:  s.whole("weight", span{1, 0, maxWeight}),
+		MAC:     readMAC(s),
+		Iface:   -1,
+	}
+}
+
+func (d *draft) readLimits(s *section) {
+	defer s.finish()
+	d.c.Limits = Limits{
+		Connections: s.whole("connections", span{1 << 20, 1, maxConnections}),
+		ICMPRate:    s.whole("icmp_rate", span{1000, 0, maxRate}),
+		HostRate:    s.whole("host_rate", span{20000, 1, maxRate}),
+	}
+}
+
+func (d *draft) readTimeouts(s *section) {
+	defer s.finish()
+	d.c.Timeouts = Timeouts{
+		TCP:    s.duration("tcp", 900*time.Second),
+		TCPFin: s.duration("tcpfin", 120*time.Second),
+		UDP:    s.duration("udp", 300*time.Second),
+	}
+}
+
+// Schedulers returns the names that scheduler = may have.
+func Schedulers() []string { return slices.Sorted(slices.Values(schedulers.now)) }
