@@ -1,11 +1,29 @@
-// Package director is the path of a frame.
+// Package director is the path of a frame: from a queue's read to a queue's write, and what it needs beside the path: the connection table, the
+// next hops' MACs, the director's own IP host, and counters.
+//
+// # Theory of operation
+//
+// One worker per queue runs to completion (worker.go). Workers share the config as a view that never changes (view.go), the connection table
+// (director/flow), the next hops (stack/neigh), the host (stack/host), and nothing else. Beside them run the janitor, which expires connections,
+// the resolver and the host; all are tasks under one group, and the first that fails ends all.
 package director
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"net/netip"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"tapdirector/conf"
+	"tapdirector/director/flow"
+	"tapdirector/stack"
+	"tapdirector/stack/host"
+	"tapdirector/stack/neigh"
 	"tapdirector/tap"
 )
 
@@ -13,24 +31,204 @@ import (
 type Options struct {
 	Config  *conf.Config
 	Devices []*tap.Device // one for each Config.Interfaces, in that order; the director does not close them
-	Log     *slog.Logger
+	Log     *slog.Logger  // nil: slog.Default
 }
 
 // Director is a load balancer on a set of devices.
-type Director struct{}
+type Director struct {
+	log     *slog.Logger
+	devices []*tap.Device
+	start   time.Time
+	view    atomic.Pointer[view]
+	table   *flow.Table
+	neigh   *neigh.Resolver
+	host    *host.Host
+	workers []*worker
+	budget  budget
 
-// New builds a director; nothing runs yet.
-func New(o Options) (*Director, error) { return &Director{}, nil }
-
-// Run forwards until ctx is cancelled (then nil) or something breaks that no retry mends.
-func (d *Director) Run(ctx context.Context) error { <-ctx.Done(); return nil }
-
-// Counter is one named number; Labels as "key=value" pairs say whose it is.
-type Counter struct {
-	Name   string
-	Labels []string
-	Value  uint64
+	verdicts [numVerdicts]counter
+	panics   atomic.Int64 // unix second of the last panic that was logged
 }
 
-// Counters returns every counter in a stable order.
-func (d *Director) Counters() []Counter { return nil }
+// New builds a director; nothing runs yet. Every interface of the config needs its MAC filled in.
+func New(o Options) (*Director, error) {
+	if len(o.Devices) != len(o.Config.Interfaces) {
+		return nil, fmt.Errorf("director: %d devices for %d interfaces", len(o.Devices), len(o.Config.Interfaces))
+	}
+	d := &Director{log: o.Log, devices: o.Devices, start: time.Now()}
+	if d.log == nil {
+		d.log = slog.Default()
+	}
+	d.budget.rate = int64(o.Config.Limits.ICMPRate)
+	d.neigh = neigh.New(neigh.Options{Links: d.neighLinks(o.Config), Log: d.log})
+	v, err := newView(o.Config, d.mtus(), d.neigh.Pin)
+	if err != nil {
+		return nil, err
+	}
+	d.view.Store(v)
+	d.table = flow.New(flow.Options{Max: o.Config.Limits.Connections, Timeouts: timeouts(o.Config), Count: d.count})
+	if d.host, err = host.New(d.hostOptions(o.Config)); err != nil {
+		return nil, err
+	}
+	d.addWorkers()
+	return d, nil
+}
+
+// Run forwards until ctx is cancelled (then nil) or something breaks that no retry mends. It is called once.
+func (d *Director) Run(ctx context.Context) error {
+	defer d.host.Close()
+	g, ctx := errgroup.WithContext(ctx)
+	for _, w := range d.workers {
+		g.Go(func() error { return w.run(ctx) })
+	}
+	g.Go(func() error { return d.neigh.Run(ctx) })
+	g.Go(func() error { return d.host.Run(ctx) })
+	g.Go(func() error { return d.janitor(ctx) })
+	return g.Wait()
+}
+
+// janitor expires connections.
+func (d *Director) janitor(ctx context.Context) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			d.table.Expire(d.clock())
+		}
+	}
+}
+
+// clock is the path's time: since the director's start, monotonic.
+func (d *Director) clock() time.Duration { return time.Since(d.start) }
+
+// count is the connection table's report on a server's connections; the table calls it with a shard locked.
+func (d *Director) count(id uint32, active, inactive int32) {
+	if id == flow.NoServer {
+		return
+	}
+	s := d.view.Load().servers[id]
+	s.Active.Add(active)
+	s.Inactive.Add(inactive)
+}
+
+// panicked logs a worker's panic, at most one a second: a frame made it, and who sends one may send many.
+func (d *Director) panicked(r any) {
+	if now := time.Now().Unix(); d.panics.Swap(now) != now {
+		d.log.Error("a frame made the director panic: dropped, the rest goes on; please report this", "panic", r, "stack", string(debug.Stack()))
+	}
+}
+
+// addWorkers makes one worker for each queue of each device.
+func (d *Director) addWorkers() {
+	for i, dev := range d.devices {
+		for q := range dev.Queues {
+			d.workers = append(d.workers, d.newWorker(i, q))
+		}
+	}
+}
+
+func (d *Director) newWorker(iface, q int) *worker {
+	w := &worker{
+		d: d, in: uint16(iface), queue: d.devices[iface].Queues[q],
+		arena: tap.NewArena(arenaSize), made: make([]tap.Frame, 0, madeFrames),
+	}
+	for _, dev := range d.devices {
+		w.outs = append(w.outs, out{
+			queue: dev.Queues[q%len(dev.Queues)], offload: dev.Offload, batch: make([]*tap.Frame, 0, tap.Batch+madeFrames),
+		})
+	}
+	w.cut = newCutter(w.arena, w.own)
+	return w
+}
+
+func (d *Director) mtus() []int {
+	m := make([]int, len(d.devices))
+	for i, dev := range d.devices {
+		m[i] = dev.MTU
+	}
+	return m
+}
+
+func (d *Director) neighLinks(c *conf.Config) []neigh.Link {
+	var links []neigh.Link
+	for i := range c.Interfaces {
+		links = append(links, neigh.Link{MAC: c.Interfaces[i].MAC, Addresses: c.Interfaces[i].Addresses, Send: d.sender(i)})
+	}
+	return links
+}
+
+func (d *Director) hostOptions(c *conf.Config) host.Options {
+	o := host.Options{Rate: c.Limits.HostRate, Log: d.log}
+	for i := range c.Interfaces {
+		o.Links = append(o.Links, host.Link{
+			Name: c.Interfaces[i].Name, MAC: c.Interfaces[i].MAC, MTU: d.devices[i].MTU,
+			Addresses: c.Interfaces[i].Addresses, VIPs: vipsOf(c, i), Send: d.sender(i),
+		})
+	}
+	for _, r := range c.Routes {
+		o.Routes = append(o.Routes, host.Route{To: r.To, Via: r.Via, Link: r.Interface})
+	}
+	return o
+}
+
+// vipsOf lists the VIPs that an interface owns, each once.
+func vipsOf(c *conf.Config, iface int) (vips []netip.Addr) {
+	seen := map[netip.Addr]bool{}
+	for i := range c.Services {
+		if a := c.Services[i].Listen.Addr(); c.Services[i].Interface == iface && !seen[a] {
+			seen[a] = true
+			vips = append(vips, a)
+		}
+	}
+	return vips
+}
+
+// sender returns a function that writes one frame out of an interface: for the resolver and the host, beside the path. It may be called by
+// several goroutines; a frame that the device cannot carry is cut in memory of its own.
+func (d *Director) sender(iface int) func(*tap.Frame) {
+	dev := d.devices[iface]
+	write := func(f *tap.Frame) { dev.Queues[0].Write([]*tap.Frame{f}) }
+	return func(f *tap.Frame) {
+		if dev.Offload.Carries(f.Header) && f.Len() <= dev.MTU+tap.EthernetLen {
+			write(f)
+			return
+		}
+		d.cutAlone(f, dev, write)
+	}
+}
+
+// cutAlone finishes one frame for a device that cannot carry it as it is.
+func (d *Director) cutAlone(f *tap.Frame, dev *tap.Device, write func(*tap.Frame)) {
+	g := f.Clone()
+	var p stack.Packet
+	if stack.Parse(&g, &p) != stack.ReasonNone {
+		return
+	}
+	if dev.Offload.Carries(g.Header) && stack.MaxSegment(g.Header, &p) <= dev.MTU {
+		write(&g)
+		return
+	}
+	arena := tap.NewArena(arenaSize)
+	sink := func(f *tap.Frame) {
+		write(f)
+		arena.Reset()
+	}
+	newCutter(arena, sink).run(&g, &p, uint32(dev.MTU))
+}
+
+// timeouts are LVS's, with what the config sets.
+func timeouts(c *conf.Config) flow.Timeouts {
+	t := flow.DefaultTimeouts()
+	set := func(s flow.State, d time.Duration) {
+		if d > 0 {
+			t[s] = d
+		}
+	}
+	set(flow.Established, c.Timeouts.TCP)
+	set(flow.FinWait, c.Timeouts.TCPFin)
+	set(flow.UDP, c.Timeouts.UDP)
+	return t
+}

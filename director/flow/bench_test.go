@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"math/bits"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ func BenchmarkTouch(b *testing.B) {
 		for d, dir := range []string{"forward", "reply"} {
 			b.Run(size.name+"/"+dir, func(b *testing.B) {
 				t := benchTable(b, size.n)
-				tuples := make([]stack.Tuple, min(size.n, 1<<16))
+				tuples := make([]stack.Tuple, 1<<bits.Len(uint(min(size.n, 1<<16)-1)))
 				for i := range tuples {
 					c := benchConn(rand.IntN(size.n))
 					tuples[i] = c.Tuple(Direction(d))
@@ -49,7 +50,7 @@ func BenchmarkTouch(b *testing.B) {
 				b.ReportAllocs()
 				b.ResetTimer()
 				for i := 0; i < b.N; i++ {
-					if t.Touch(&tuples[i%len(tuples)], Direction(d), stack.ACK, Hop{}, time.Duration(i)<<10, &out) != Found {
+					if t.Touch(&tuples[i&(len(tuples)-1)], Direction(d), stack.ACK, Hop{}, time.Duration(i)<<10, &out) != Found {
 						b.Fatal("miss")
 					}
 				}

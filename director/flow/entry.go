@@ -17,10 +17,10 @@ import (
 
 // entry is a connection in the table.
 type entry struct {
-	addrs    [2]uint64 // by Direction, the IPv4 addresses: client's end << 32 | other end
-	ports    [2]uint32 // by Direction, likewise << 16
-	hash     [2]uint32 // by Direction, of the tuple: its place in the index
-	wide     uint32    // cell of the wide addresses; 0 = IPv4
+	addrs    [2][8]byte // by Direction, the IPv4 addresses in wire order: client's end, other end
+	ports    [2]uint32  // by Direction, client's end << 16 | other end
+	hash     [2]uint32  // by Direction, of the tuple: its place in the index
+	wide     uint32     // cell of the wide addresses; 0 = IPv4
 	server   uint32
 	deadline uint32 // tick at which it ends
 	next     uint32 // the wheel's list, or the shard's free list
@@ -40,18 +40,11 @@ type wideAddrs [2]wideEnds
 
 func packPorts(client, other uint16) uint32 { return uint32(client)<<16 | uint32(other) }
 
-// packAddrs keeps the IPv4 address that each Addr ends with.
+// packAddrs keeps the IPv4 address that each Addr ends with: what the eight bytes in an entry read as.
 func packAddrs(client, other stack.Addr) uint64 {
 	_, c := client.Words()
 	_, o := other.Words()
 	return c<<32 | o&(1<<32-1)
-}
-
-// unpackAddr is the way back from 32 bits.
-func unpackAddr(a uint32) stack.Addr {
-	var b [4]byte
-	binary.BigEndian.PutUint32(b[:], a)
-	return stack.AddrFrom4(b[:])
 }
 
 // isNarrow reports whether all addresses of c are IPv4.
@@ -66,7 +59,7 @@ func (t *Table) matches(e *entry, k *key) bool {
 		return false
 	}
 	if e.wide == 0 {
-		return k.narrow && e.addrs[d] == k.addrs
+		return k.narrow && binary.BigEndian.Uint64(e.addrs[d][:]) == k.addrs
 	}
 	return t.wides.at(e.wide)[d] == k.wideEnds
 }
@@ -74,7 +67,8 @@ func (t *Table) matches(e *entry, k *key) bool {
 // store writes c into a new entry; e.wide says already which kind it is.
 func (t *Table) store(e *entry, c *Conn) {
 	if e.wide == 0 {
-		e.addrs = [2]uint64{packAddrs(c.Client, c.Virtual), packAddrs(c.Local, c.Server)}
+		binary.BigEndian.PutUint64(e.addrs[Forward][:], packAddrs(c.Client, c.Virtual))
+		binary.BigEndian.PutUint64(e.addrs[Reply][:], packAddrs(c.Local, c.Server))
 	} else {
 		*t.wides.at(e.wide) = wideAddrs{{c.Client, c.Virtual}, {c.Local, c.Server}}
 	}
@@ -86,8 +80,9 @@ func (t *Table) store(e *entry, c *Conn) {
 // load copies e out.
 func (t *Table) load(e *entry, c *Conn) {
 	if e.wide == 0 {
-		c.Client, c.Virtual = unpackAddr(uint32(e.addrs[Forward]>>32)), unpackAddr(uint32(e.addrs[Forward]))
-		c.Local, c.Server = unpackAddr(uint32(e.addrs[Reply]>>32)), unpackAddr(uint32(e.addrs[Reply]))
+		f, r := &e.addrs[Forward], &e.addrs[Reply]
+		c.Client, c.Virtual = stack.AddrFrom4(f[:4]), stack.AddrFrom4(f[4:])
+		c.Local, c.Server = stack.AddrFrom4(r[:4]), stack.AddrFrom4(r[4:])
 	} else {
 		w := t.wides.at(e.wide)
 		c.Client, c.Virtual = w[Forward].client, w[Forward].other

@@ -44,7 +44,8 @@ func (t *Table) expireBatch(s *shard, to uint32) (expired int, done bool) {
 
 // Remove ends the connection of tuple k in direction d at once, and reports whether there was one.
 func (t *Table) Remove(k *stack.Tuple, d Direction) bool {
-	key := t.hash.keyOf(k, d)
+	var key key
+	t.hash.key(&key, k, d)
 	s := &t.shards[key.shard]
 	s.mu.Lock()
 	defer s.mu.Unlock()

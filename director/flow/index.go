@@ -95,10 +95,13 @@ type index struct {
 	entries *slab[entry]
 }
 
-// init makes an index of one page of buckets.
+// firstBuckets is how many buckets an index has at first: few, so that small tables stay in the cache.
+const firstBuckets = 4
+
+// init makes an index with a page for its first buckets.
 func (x *index) init(store *slab[bucket], entries *slab[entry]) {
 	x.store, x.entries = store, entries
-	x.size = pageCells
+	x.size = firstBuckets
 	x.pages = append(x.pages, store.pageAt(store.page()))
 }
 

@@ -16,7 +16,8 @@ import (
 // happens to fit).
 func (t *Table) Insert(c *Conn, tcpFlags uint8, now time.Duration, out *Conn) Result {
 	tuple := c.Tuple(Forward)
-	forward := t.hash.keyOf(&tuple, Forward)
+	var forward, reply key
+	t.hash.key(&forward, &tuple, Forward)
 	s := &t.shards[forward.shard]
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -24,10 +25,9 @@ func (t *Table) Insert(c *Conn, tcpFlags uint8, now time.Duration, out *Conn) Re
 		t.load(t.entries.at(i), out)
 		return Exists
 	}
-	var reply key
 	if c.Method.replies() {
 		tuple = c.Tuple(Reply)
-		reply = t.hash.keyOf(&tuple, Reply)
+		t.hash.key(&reply, &tuple, Reply)
 		if reply.shard != forward.shard || t.find(s, &reply) != 0 {
 			s.stats.clashes++
 			return Clash
@@ -45,7 +45,8 @@ func (t *Table) Insert(c *Conn, tcpFlags uint8, now time.Duration, out *Conn) Re
 // neither the one just given back nor easily guessed.
 func (t *Table) InsertLocal(c *Conn, lo, hi uint16, tcpFlags uint8, now time.Duration, out *Conn) Result {
 	tuple := c.Tuple(Forward)
-	forward := t.hash.keyOf(&tuple, Forward)
+	var forward, reply key
+	t.hash.key(&forward, &tuple, Forward)
 	s := &t.shards[forward.shard]
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -54,17 +55,18 @@ func (t *Table) InsertLocal(c *Conn, lo, hi uint16, tcpFlags uint8, now time.Dur
 		return Exists
 	}
 	*out = *c
-	reply, ok := t.choosePort(s, out, forward.shard, [2]uint16{lo, hi})
-	if !ok {
+	reply.shard = forward.shard
+	if !t.choosePort(s, out, &reply, [2]uint16{lo, hi}) {
 		s.stats.noPort++
 		return NoPort
 	}
 	return t.add(s, &forward, &reply, newcomer{out, tcpFlags, tickOf(now)})
 }
 
-// choosePort sets c's local port to a free one of those in ports that lead to the shard, and returns the reply key that results. At most 256
+// choosePort sets c's local port to a free one of those in ports that lead to the shard of reply, and fills that key. At most 256
 // are tried: one for each upper byte.
-func (t *Table) choosePort(s *shard, c *Conn, shard uint8, ports [2]uint16) (reply key, ok bool) {
+func (t *Table) choosePort(s *shard, c *Conn, reply *key, ports [2]uint16) bool {
+	shard := reply.shard
 	local := t.hash.client(c.Local)
 	low, high := int(ports[0]>>8), int(ports[1]>>8)
 	span := high - low + 1
@@ -76,13 +78,13 @@ func (t *Table) choosePort(s *shard, c *Conn, shard uint8, ports [2]uint16) (rep
 			continue
 		}
 		setLocalPort(c, &tuple, port)
-		reply = t.hash.keyOf(&tuple, Reply)
-		if t.find(s, &reply) == 0 {
+		t.hash.key(reply, &tuple, Reply)
+		if t.find(s, reply) == 0 {
 			s.nextPort++
-			return reply, true
+			return true
 		}
 	}
-	return key{}, false
+	return false
 }
 
 // setLocalPort sets the local port in c and in its reply tuple; an echo has one identifier for both ends.

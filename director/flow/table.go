@@ -134,7 +134,8 @@ func (t *Table) find(s *shard, k *key) uint32 {
 // Found; Miss; or Reopen for a pure SYN from the client on a connection in TIME_WAIT or CLOSE: that connection, copied to out, was removed,
 // and the caller schedules anew.
 func (t *Table) Touch(k *stack.Tuple, d Direction, tcpFlags uint8, hop Hop, now time.Duration, out *Conn) Result {
-	key := t.hash.keyOf(k, d)
+	var key key
+	t.hash.key(&key, k, d)
 	s := &t.shards[key.shard]
 	s.mu.Lock()
 	i := t.find(s, &key)
@@ -155,26 +156,31 @@ func (t *Table) Touch(k *stack.Tuple, d Direction, tcpFlags uint8, hop Hop, now 
 	} else {
 		e.noOutput = false
 	}
-	t.advance(s, i, e.state.next(e.proto, viewOf(d, e.noOutput), tcpFlags), tickOf(now))
+	next := e.state.next(e.proto, viewOf(d, e.noOutput), tcpFlags)
+	deadline := tickOf(now) + t.timeouts[next&15]
+	if next == e.state && deadline >= e.deadline {
+		e.deadline = deadline
+	} else {
+		t.change(s, i, next, deadline)
+	}
 	t.load(e, out)
 	s.mu.Unlock()
 	return Found
 }
 
-// advance gives entry i its next state and restarts its timer.
-func (t *Table) advance(s *shard, i uint32, next State, now uint32) {
+// change gives entry i another state or a nearer deadline, or both.
+func (t *Table) change(s *shard, i uint32, next State, deadline uint32) {
 	e := t.entries.at(i)
 	if next != e.state {
 		t.recount(s, e, next)
 	}
-	deadline := now + t.timeouts[next&15]
-	if deadline < e.deadline {
-		s.wheel.unfile(i)
+	if deadline >= e.deadline {
 		e.deadline = deadline
-		s.wheel.file(i)
 		return
 	}
+	s.wheel.unfile(i)
 	e.deadline = deadline
+	s.wheel.file(i)
 }
 
 // recount changes an entry's state and the counters that depend on it.

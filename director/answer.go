@@ -1,0 +1,75 @@
+package director
+
+import (
+	"sync/atomic"
+	"time"
+
+	"tapdirector/stack"
+	"tapdirector/tap"
+)
+
+// What cannot go on is answered to its sender: the answer leaves by the interface and to the MAC that the packet came from. All answers of all
+// workers share one budget per second ([limits] icmp_rate), so that a flood of bad packets makes no flood of ours.
+
+// reject answers a packet that nobody here takes: TCP by a reset, UDP by port unreachable.
+func (w *worker) reject(f *tap.Frame) Verdict {
+	p := &w.p
+	if p.Proto != stack.ProtoTCP {
+		return w.answerICMP(f, stack.ICMPPortUnreachable, 0, SentUnreachable)
+	}
+	if p.TCPFlags&stack.RST != 0 {
+		return DropStray
+	}
+	if !w.d.budget.take(w.now) {
+		return DropRateLimit
+	}
+	g, ok := stack.RSTFrame(f, p, w.arena)
+	return w.answer(&g, ok, SentReset)
+}
+
+// tooBig answers a packet larger than the MTU of its way out that must not be fragmented.
+func (w *worker) tooBig(f *tap.Frame, iface uint16) Verdict {
+	return w.answerICMP(f, stack.ICMPTooBig, int(w.view.ifaces[iface].mtu), SentTooBig)
+}
+
+// answerICMP answers f, unchanged yet, by an ICMP error from this interface's own address, or from the VIP it was sent to; v is the verdict.
+func (w *worker) answerICMP(f *tap.Frame, e stack.ICMPError, mtu int, v Verdict) Verdict {
+	src := w.view.ifaces[w.in].dip(w.p.Src)
+	if src.IsZero() && w.view.locals.role(w.p.Dst)&roleVIP != 0 {
+		src = w.p.Dst
+	}
+	if src.IsZero() {
+		return DropNoAnswer
+	}
+	if !w.d.budget.take(w.now) {
+		return DropRateLimit
+	}
+	g, ok := stack.ICMPErrorFrame(e, src, mtu, f, &w.p, w.arena)
+	return w.answer(&g, ok, v)
+}
+
+// answer sends a frame of our own making back by the interface that the worker reads.
+func (w *worker) answer(g *tap.Frame, ok bool, v Verdict) Verdict {
+	if !ok {
+		return DropNoAnswer
+	}
+	w.cutFor = &w.outs[w.in]
+	w.own(g)
+	return v
+}
+
+// budget is a token bucket shared by all workers: rate tokens a second, one second's worth at most.
+type budget struct {
+	rate   int64
+	second atomic.Int64 // the second that used counts, since the director's start
+	used   atomic.Int64
+}
+
+// take takes a token, if one is left.
+func (b *budget) take(now time.Duration) bool {
+	if s := int64(now / time.Second); b.second.Load() != s {
+		b.second.Store(s)
+		b.used.Store(0)
+	}
+	return b.used.Load() < b.rate && b.used.Add(1) <= b.rate
+}

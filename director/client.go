@@ -1,0 +1,94 @@
+package director
+
+import (
+	"tapdirector/director/flow"
+	"tapdirector/stack"
+	"tapdirector/tap"
+)
+
+// From a client to a VIP: the packet belongs to a connection, or makes one, or is answered.
+
+// fromClient carries a packet to a VIP.
+func (w *worker) fromClient(f *tap.Frame) Verdict {
+	p := &w.p
+	if p.Fragment && (p.Proto == stack.ProtoTCP || p.Proto == stack.ProtoUDP) {
+		return DropFragment
+	}
+	if !p.HasPorts {
+		return w.otherToUs(f)
+	}
+	if p.TTL <= 1 {
+		return w.expiresHere(f)
+	}
+	hop := flow.Hop{MAC: stack.SrcMAC(f.Bytes()), Iface: w.in}
+	if w.d.table.Touch(&p.Tuple, flow.Forward, p.TCPFlags, hop, w.now, &w.conn) != flow.Found {
+		if v, ok := w.schedule(f, hop); !ok {
+			return v
+		}
+	}
+	return forwarders[w.conn.Method](w, f)
+}
+
+// otherToUs carries what is no packet of a connection: ICMP errors about connections go to their ends, the rest (echo) is the host's.
+func (w *worker) otherToUs(f *tap.Frame) Verdict {
+	if v, ok := w.relayICMP(f); ok {
+		return v
+	}
+	return w.toHost(f)
+}
+
+// expiresHere answers a packet whose TTL does not reach a server. Without a service it has arrived: the VIP is ours.
+func (w *worker) expiresHere(f *tap.Frame) Verdict {
+	if w.view.service(&w.p) == nil {
+		return w.reject(f)
+	}
+	return w.answerICMP(f, stack.ICMPTimeExceeded, 0, SentTimeExceeded)
+}
+
+// schedule makes the connection that a first packet asks for, in w.conn. When it cannot, it says what became of the packet.
+func (w *worker) schedule(f *tap.Frame, hop flow.Hop) (Verdict, bool) {
+	p := &w.p
+	s := w.view.service(p)
+	switch {
+	case p.Proto == stack.ProtoTCP && p.TCPFlags&stack.RST != 0:
+		return DropStray, false
+	case s == nil, p.Proto == stack.ProtoTCP && p.TCPFlags&stack.SYN == 0:
+		return w.reject(f), false
+	}
+	i := s.scheduler.Pick(&p.Tuple)
+	if i < 0 {
+		return w.noServer(f, s), false
+	}
+	srv := s.servers[i]
+	c := newConn(p, s, srv, hop)
+	switch w.d.table.Insert(&c, p.TCPFlags, w.now, &w.conn) {
+	case flow.Full:
+		return DropTableFull, false
+	case flow.Clash:
+		return DropClash, false
+	case flow.Inserted:
+		srv.conns.Add(1)
+		s.conns.Add(1)
+	}
+	return 0, true
+}
+
+// newConn is the connection of p to srv.
+func newConn(p *stack.Packet, s *service, srv *server, hop flow.Hop) flow.Conn {
+	return flow.Conn{
+		Client: p.Src, ClientPort: p.SrcPort,
+		Virtual: p.Dst, VirtualPort: p.DstPort,
+		Local: p.Src, LocalPort: p.SrcPort,
+		Server: srv.addr, ServerPort: srv.port,
+		Proto: p.Proto, Method: s.method, ServerID: srv.id, Hop: hop,
+	}
+}
+
+// noServer handles a first packet that no server of s can take.
+func (w *worker) noServer(f *tap.Frame, s *service) Verdict {
+	s.noServer.Add(1)
+	if !s.reject {
+		return DropNoServer
+	}
+	return w.reject(f)
+}

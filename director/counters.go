@@ -1,0 +1,177 @@
+package director
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"unicode"
+)
+
+// Counters are pulled, never pushed: workers add what a batch brought to atomics when the batch is done, and whoever wants to know reads
+// them. A frame of a batch costs a plain addition; only the last line of a batch touches memory that others read.
+
+type counter struct{ atomic.Uint64 }
+
+// traffic counts what was balanced, as ipvsadm --stats does. A superpacket is one packet, as it is one for LVS; bytes are IP lengths.
+type traffic struct {
+	conns             counter
+	inPkts, inBytes   counter // client -> server
+	outPkts, outBytes counter // server -> client; 0 with dr, where they do not pass here
+}
+
+// tally collects one server's traffic while consecutive packets are its: bulk flows come many packets to a batch.
+type tally struct {
+	server      *server
+	pkts, bytes [2]uint64 // by flow.Direction
+}
+
+// add counts one packet of n bytes.
+func (t *tally) add(s *server, dir int, n uint32) {
+	if t.server != s {
+		t.flush()
+		t.server = s
+	}
+	t.pkts[dir]++
+	t.bytes[dir] += uint64(n)
+}
+
+// flush moves what was collected to the server and its service.
+func (t *tally) flush() {
+	if t.server == nil {
+		return
+	}
+	t.server.traffic.add(t)
+	t.server.service.traffic.add(t)
+	*t = tally{}
+}
+
+func (c *traffic) add(t *tally) {
+	if t.pkts[0] > 0 {
+		c.inPkts.Add(t.pkts[0])
+		c.inBytes.Add(t.bytes[0])
+	}
+	if t.pkts[1] > 0 {
+		c.outPkts.Add(t.pkts[1])
+		c.outBytes.Add(t.bytes[1])
+	}
+}
+
+// Counter is one named number; Labels, "key=value", say whose it is.
+type Counter struct {
+	Name   string
+	Labels []string
+	Value  uint64
+}
+
+// Counters returns every counter in a stable order. Each is read at once but not all at the same instant: sums of a running director may be off by a batch.
+func (d *Director) Counters() []Counter {
+	var l counterList
+	l.add("frames_read", d.framesRead())
+	for v := range d.verdicts {
+		l.add("verdict", d.verdicts[v].Load(), "verdict="+Verdict(v).String())
+	}
+	d.deviceCounters(&l)
+	d.serviceCounters(&l)
+	d.tableCounters(&l)
+	d.hostCounters(&l)
+	return l
+}
+
+type counterList []Counter
+
+func (l *counterList) add(name string, value uint64, labels ...string) {
+	*l = append(*l, Counter{Name: name, Labels: labels, Value: value})
+}
+
+// framesRead counts what workers took from their queues.
+func (d *Director) framesRead() (n uint64) {
+	for _, w := range d.workers {
+		n += w.frames.Load()
+	}
+	return n
+}
+
+// FramesRead and Verdicts are for tests and listings that compare the two.
+func (d *Director) FramesRead() uint64 { return d.framesRead() }
+
+// Verdicts returns the count of each verdict by name.
+func (d *Director) Verdicts() map[string]uint64 {
+	m := make(map[string]uint64, numVerdicts)
+	for v := range d.verdicts {
+		m[Verdict(v).String()] = d.verdicts[v].Load()
+	}
+	return m
+}
+
+func (d *Director) deviceCounters(l *counterList) {
+	for i, dev := range d.devices {
+		l.addFields("", dev.Stats(), "interface="+d.view.Load().ifaces[i].name)
+	}
+}
+
+func (d *Director) serviceCounters(l *counterList) {
+	for _, s := range d.view.Load().ordered {
+		who := "service=" + s.name
+		s.traffic.list(l, "service", who)
+		l.add("service_no_server", s.noServer.Load(), who)
+		for _, srv := range s.servers {
+			srv.list(l, who)
+		}
+	}
+}
+
+func (s *server) list(l *counterList, service string) {
+	who := []string{service, "server=" + s.name.String()}
+	s.traffic.list(l, "server", who...)
+	l.add("server_active_connections", uint64(max(s.Active.Load(), 0)), who...)
+	l.add("server_inactive_connections", uint64(max(s.Inactive.Load(), 0)), who...)
+	l.add("server_weight", uint64(s.Weight.Load()), who...)
+}
+
+func (c *traffic) list(l *counterList, prefix string, who ...string) {
+	l.add(prefix+"_connections_total", c.conns.Load(), who...)
+	l.add(prefix+"_in_packets", c.inPkts.Load(), who...)
+	l.add(prefix+"_in_bytes", c.inBytes.Load(), who...)
+	l.add(prefix+"_out_packets", c.outPkts.Load(), who...)
+	l.add(prefix+"_out_bytes", c.outBytes.Load(), who...)
+}
+
+func (d *Director) tableCounters(l *counterList) {
+	l.add("connections", uint64(d.table.Len()))
+	l.addFields("connections_", d.table.Stats())
+}
+
+func (d *Director) hostCounters(l *counterList) {
+	l.addFields("neighbours_", d.neigh.Stats())
+	l.addFields("host_", d.host.Stats())
+}
+
+// addFields adds each unsigned field of a struct of counters under its name in snake case: RxFrames is rx_frames.
+func (l *counterList) addFields(prefix string, stats any, labels ...string) {
+	v := reflect.ValueOf(stats)
+	for i := range v.NumField() {
+		if f := v.Field(i); f.CanUint() {
+			l.add(prefix+snake(v.Type().Field(i).Name), f.Uint(), labels...)
+		}
+	}
+}
+
+func snake(name string) string {
+	var b strings.Builder
+	for i, r := range name {
+		if unicode.IsUpper(r) && i > 0 {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
+}
+
+// String is "name{labels} value", as it is logged.
+func (c Counter) String() string {
+	if len(c.Labels) == 0 {
+		return fmt.Sprintf("%s %d", c.Name, c.Value)
+	}
+	return fmt.Sprintf("%s%v %d", c.Name, c.Labels, c.Value)
+}

@@ -1,0 +1,155 @@
+package director
+
+import (
+	"tapdirector/director/flow"
+	"tapdirector/stack"
+	"tapdirector/stack/neigh"
+	"tapdirector/tap"
+)
+
+// Not to an address of ours: a server's answer to a client, or what a server that has us as its gateway sends into the world, or, with
+// masquerade, the world's answer to it.
+
+// transit carries a packet to an address that is not ours; src is what its sender is to us.
+func (w *worker) transit(f *tap.Frame, src role) Verdict {
+	p := &w.p
+	if src&roleServer != 0 && p.HasPorts && !p.Fragment {
+		if p.TTL <= 1 {
+			return w.answerICMP(f, stack.ICMPTimeExceeded, 0, SentTimeExceeded)
+		}
+		if w.d.table.Touch(&p.Tuple, flow.Reply, p.TCPFlags, flow.Hop{}, w.now, &w.conn) == flow.Found {
+			return repliers[w.conn.Method](w, f)
+		}
+	}
+	if p.IsICMPError() {
+		if v, ok := w.relayICMP(f); ok {
+			return v
+		}
+	}
+	return w.route(f)
+}
+
+// route passes a packet on by the routing table, as a router does (RFC 1812).
+func (w *worker) route(f *tap.Frame) Verdict {
+	p := &w.p
+	if !w.view.ifaces[w.in].forward {
+		return DropNotOurs
+	}
+	if !routable(p) {
+		return DropMulticast
+	}
+	if p.TTL <= 1 {
+		return w.answerICMP(f, stack.ICMPTimeExceeded, 0, SentTimeExceeded)
+	}
+	r := w.view.routeTo(p.Dst)
+	if r == nil {
+		return w.answerICMP(f, stack.ICMPNetUnreachable, 0, SentUnreachable)
+	}
+	if w.view.ifaces[r.iface].masquerade {
+		return w.masquerade(f, r)
+	}
+	return w.viaRoute(f, r, Routed)
+}
+
+// routable reports whether p's destination may leave a link: not multicast, not link-local.
+func routable(p *stack.Packet) bool {
+	return p.Dst.Netip().IsGlobalUnicast() // excludes 255.255.255.255 too
+}
+
+// viaRoute sends p to r's gateway, or to its destination when that is on r's link.
+func (w *worker) viaRoute(f *tap.Frame, r *route, v Verdict) Verdict {
+	slot, ok := w.slotOf(r)
+	if !ok {
+		return DropNoNeighbour
+	}
+	if !w.fits(f, r.iface) {
+		return w.tooBig(f, r.iface)
+	}
+	w.p.DecTTL(f.Bytes())
+	return w.toSlot(f, r.iface, slot, v)
+}
+
+// slotOf returns the next hop of p by r: the gateway, or p's destination when that is on the link.
+func (w *worker) slotOf(r *route) (neigh.Slot, bool) {
+	if r.onLink {
+		return w.d.neigh.Dynamic(int(r.iface), w.p.Dst)
+	}
+	return r.slot, true
+}
+
+// masquerade passes a server's own packet on with our DIP as its source. Only what has ports or an echo identifier can be told apart
+// when it comes back; the rest, but for ICMP errors about such packets, is dropped.
+func (w *worker) masquerade(f *tap.Frame, r *route) Verdict {
+	p := &w.p
+	if v, ok := w.relayICMP(f); ok {
+		return v
+	}
+	if p.Fragment {
+		return DropFragment
+	}
+	if !p.HasPorts && !isEchoRequest(p) {
+		return DropNoPort
+	}
+	hop := flow.Hop{MAC: stack.SrcMAC(f.Bytes()), Iface: w.in}
+	if w.d.table.Touch(&p.Tuple, flow.Forward, p.TCPFlags, hop, w.now, &w.conn) != flow.Found {
+		if v, ok := w.newMasquerade(r, hop); !ok {
+			return v
+		}
+	}
+	if !w.fits(f, r.iface) {
+		return w.tooBig(f, r.iface)
+	}
+	slot, ok := w.slotOf(r)
+	if !ok {
+		return DropNoNeighbour
+	}
+	p.SetSrc(f.Bytes(), f.Header.Partial(), w.conn.Local, w.conn.LocalPort)
+	p.DecTTL(f.Bytes())
+	return w.toSlot(f, r.iface, slot, Masqueraded)
+}
+
+// masqueradePorts are the ports that masqueraded connections leave from: the upper half, as Linux does for ports above 1024.
+const (
+	masqueradeLow  = 1024
+	masqueradeHigh = 65535
+)
+
+// newMasquerade makes the connection of a server's own first packet, in w.conn.
+func (w *worker) newMasquerade(r *route, hop flow.Hop) (Verdict, bool) {
+	p := &w.p
+	c := flow.Conn{
+		Client: p.Src, ClientPort: p.SrcPort,
+		Virtual: p.Dst, VirtualPort: p.DstPort,
+		Local:  w.view.ifaces[r.iface].dip(p.Dst),
+		Server: p.Dst, ServerPort: p.DstPort,
+		Proto: p.Proto, Method: flow.Masquerade, ServerID: flow.NoServer, Hop: hop,
+	}
+	if c.Local.IsZero() {
+		return DropNoPort, false
+	}
+	switch w.d.table.InsertLocal(&c, masqueradeLow, masqueradeHigh, p.TCPFlags, w.now, &w.conn) {
+	case flow.Full:
+		return DropTableFull, false
+	case flow.NoPort:
+		return DropNoPort, false
+	}
+	return 0, true
+}
+
+// toDIP carries a packet to an address of our own: the answer to a masqueraded connection, or the host's.
+func (w *worker) toDIP(f *tap.Frame) Verdict {
+	p := &w.p
+	if w.view.tracks && (p.HasPorts || isEchoReply(p)) && !p.Fragment &&
+		w.d.table.Touch(&p.Tuple, flow.Reply, p.TCPFlags, flow.Hop{}, w.now, &w.conn) == flow.Found {
+		return repliers[w.conn.Method](w, f)
+	}
+	return w.otherToUs(f)
+}
+
+func isEchoRequest(p *stack.Packet) bool {
+	return p.Proto == stack.ProtoICMP && p.ICMPType == 8 || p.Proto == stack.ProtoICMPv6 && p.ICMPType == 128
+}
+
+func isEchoReply(p *stack.Packet) bool {
+	return p.Proto == stack.ProtoICMP && p.ICMPType == 0 || p.Proto == stack.ProtoICMPv6 && p.ICMPType == 129
+}

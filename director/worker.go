@@ -1,0 +1,136 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"tapdirector/director/flow"
+	"tapdirector/stack"
+	"tapdirector/tap"
+)
+
+// The path of a frame
+//
+// A worker owns one queue of one interface and carries each of its frames all the way, in this order; the files are named after the steps:
+//
+//	queue.Read     frames, borrowed until the next Read
+//	  step         parse; what is it, and for whom?                           worker.go
+//	    client     to a VIP: connection, or service, scheduler, connection    client.go
+//	    server     an answer to a client, or a server's own traffic           server.go
+//	    host       ours: ARP, ND, echo, the host's own sockets                host.go
+//	  forward      edit in place, as the connection's method says             forward.go
+//	  answer       what cannot go on: reset, ICMP error                       answer.go
+//	  out          batches by way out; cut where the way out cannot carry     out.go
+//	queue.Write    the same-numbered queue of the outgoing interface
+//
+// Step returns one verdict for each frame, and run counts it: nobody else does. Nothing on this path allocates, logs or waits for a packet of a
+// known connection; the connection's shard is locked only inside Touch.
+
+// idle is how long a worker sleeps when nothing comes: only a bound on how late it notices that it should end.
+const idle = time.Second
+
+// worker carries the frames of one queue. Its fields are its own goroutine's, but for the counters.
+type worker struct {
+	d     *Director
+	view  *view         // of this batch
+	now   time.Duration // of this batch, since the director's start
+	in    uint16        // the interface it reads
+	queue tap.Queue
+	p     stack.Packet // the frame in hand
+	conn  flow.Conn    // its connection, when it has one
+
+	outs   []out // by interface
+	arena  *tap.Arena
+	made   []tap.Frame // frames of our own making, in arena, until the batch is out
+	cut    *cutter
+	cutFor *out // where what is cut, or made, goes
+	counts [numVerdicts]uint32
+	tally  tally
+	next   int // the frame of the batch that is in hand, for when it panics
+
+	frames counter
+}
+
+// run is the loop of one queue; nil when ctx is cancelled or the device closed.
+func (w *worker) run(ctx context.Context) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for ctx.Err() == nil {
+		frames, err := w.queue.Read(idle)
+		if errors.Is(err, tap.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("interface %q: %w", w.d.view.Load().ifaces[w.in].name, err)
+		}
+		if len(frames) > 0 {
+			w.batch(frames)
+		}
+	}
+	return nil
+}
+
+// batch carries frames and sends what came of them. A frame that panics is counted and left behind; the rest goes on.
+func (w *worker) batch(frames []tap.Frame) {
+	w.view, w.now = w.d.view.Load(), w.d.clock()
+	for w.next = 0; w.next < len(frames); {
+		w.steps(frames)
+	}
+	w.flush()
+	w.frames.Add(uint64(len(frames)))
+	for v, n := range w.counts {
+		if n > 0 {
+			w.d.verdicts[v].Add(uint64(n))
+			w.counts[v] = 0
+		}
+	}
+}
+
+// steps carries the frames from w.next on, up to the end or the first that panics.
+func (w *worker) steps(frames []tap.Frame) {
+	defer func() {
+		if r := recover(); r != nil {
+			w.counts[DropPanic]++
+			w.next++
+			w.d.panicked(r)
+		}
+	}()
+	for ; w.next < len(frames); w.next++ {
+		w.counts[w.step(&frames[w.next])]++
+	}
+}
+
+// step decides what becomes of one frame.
+func (w *worker) step(f *tap.Frame) Verdict {
+	p, mac := &w.p, &w.view.ifaces[w.in].mac
+	if b := f.Bytes(); len(b) >= tap.EthernetLen && b[0]&1 == 0 && stack.DstMAC(b) != *mac {
+		return DropOtherHost
+	}
+	if r := stack.Parse(f, p); r != stack.ReasonNone {
+		return refused(r)
+	}
+	if p.Kind == stack.KindARP || p.Kind == stack.KindIPv6 && p.Proto == stack.ProtoICMPv6 && isND(p.ICMPType) {
+		return w.neighbour(f)
+	}
+	if f.Bytes()[0]&1 != 0 {
+		return DropMulticast
+	}
+	if p.Kind == stack.KindOther {
+		return DropEtherType
+	}
+	src, dst := w.view.locals.role(p.Src), w.view.locals.role(p.Dst)
+	switch {
+	case src&(roleVIP|roleDIP) != 0:
+		return DropMartian
+	case dst&roleVIP != 0 && (dst&roleDIP == 0 || w.view.service(p) != nil):
+		return w.fromClient(f)
+	case dst&roleDIP != 0:
+		return w.toDIP(f)
+	case dst&roleNever != 0:
+		return DropMulticast
+	}
+	return w.transit(f, src)
+}

@@ -1,0 +1,82 @@
+package stack
+
+import "encoding/binary"
+
+// An ICMP error quotes the head of the packet it is about. For a connection that is translated, the quote is as it was where the error arose, and
+// must be translated too before the error reaches the end that knows the other form. A quote is short: RFC 792 asks for 8 bytes of L4, and its lengths
+// and checksums describe the whole packet, not what is quoted. So nothing is checked but that each field read is there.
+
+// IsICMPError reports whether p is an ICMP error: it quotes a packet and must never be answered by another error.
+func (p *Packet) IsICMPError() bool {
+	switch {
+	case p.Kind == KindIPv4 && p.Proto == ProtoICMP && p.csum != 0:
+		return p.ICMPType == 3 || p.ICMPType == 4 || p.ICMPType == 5 || p.ICMPType == 11 || p.ICMPType == 12
+	case p.Kind == KindIPv6 && p.Proto == ProtoICMPv6 && p.csum != 0:
+		return p.ICMPType < 128
+	}
+	return false
+}
+
+// Inner describes in q the packet that p, an ICMP error in the frame b, quotes: its tuple, and the offsets that SetSrc and SetDst need to edit it. It
+// reports false for what cannot be told: another family, a later fragment, no ports in the quote. p's checksum is not right after an edit of q: see FixICMP.
+func (p *Packet) Inner(b []byte, q *Packet) bool {
+	*q = Packet{Kind: p.Kind, L3: p.L4 + icmpLen}
+	quote := b[q.L3 : uint32(p.L3)+p.L3Len]
+	if p.Kind == KindIPv4 {
+		return q.innerIPv4(quote) && q.innerL4(b[:uint32(p.L3)+p.L3Len])
+	}
+	return q.innerIPv6(quote, b[:uint32(p.L3)+p.L3Len]) && q.innerL4(b[:uint32(p.L3)+p.L3Len])
+}
+
+func (q *Packet) innerIPv4(ip []byte) bool {
+	if len(ip) < ipv4MinLen || ip[0]>>4 != 4 || ip[0]&15 < 5 || binary.BigEndian.Uint16(ip[6:])&ipv4OffsetMask != 0 {
+		return false
+	}
+	q.Proto, q.TTL, q.L4 = ip[9], ip[8], q.L3+uint16(ip[0]&15)*4
+	q.Src, q.Dst = AddrFrom4(ip[12:]), AddrFrom4(ip[16:])
+	return true
+}
+
+func (q *Packet) innerIPv6(ip, b []byte) bool {
+	if len(ip) < ipv6Len || ip[0]>>4 != 6 {
+		return false
+	}
+	q.Proto, q.TTL, q.L4 = ip[6], ip[7], q.L3+ipv6Len
+	q.Src, q.Dst = AddrFrom16(ip[8:]), AddrFrom16(ip[24:])
+	if !isExtension(q.Proto) {
+		return true
+	}
+	frag, r := q.walkExtensions(b)
+	return r == ReasonNone && frag&ipv6OffMask == 0
+}
+
+// innerL4 reads ports, or an echo's identifier. A checksum that was not quoted is not edited: NoCsum.
+func (q *Packet) innerL4(b []byte) bool {
+	if int(q.L4)+icmpLen > len(b) {
+		return false
+	}
+	l4 := b[q.L4:]
+	switch q.Proto {
+	case ProtoTCP, ProtoUDP:
+		q.SrcPort, q.DstPort, q.HasPorts = binary.BigEndian.Uint16(l4), binary.BigEndian.Uint16(l4[2:]), true
+		q.csum = q.L4 + udpCsumOff
+		q.NoCsum = q.Proto == ProtoUDP && binary.BigEndian.Uint16(l4[udpCsumOff:]) == 0
+		if q.Proto == ProtoTCP {
+			q.csum = q.L4 + tcpCsumOff
+			q.NoCsum = int(q.csum)+2 > len(b)
+		}
+		return true
+	case ProtoICMP, ProtoICMPv6:
+		if t := l4[0]; t != icmpEcho && t != icmpEchoReply && t != icmpv6Echo && t != icmpv6EchoReply {
+			return false
+		}
+		q.SrcPort = binary.BigEndian.Uint16(l4[icmpIDOff:])
+		q.DstPort, q.echo, q.csum = q.SrcPort, true, q.L4+icmpCsumOff
+		return true
+	}
+	return false
+}
+
+// FixICMP computes the checksum of p, an ICMP or ICMPv6 packet in the frame b, after its payload was edited. What was wrong before would be right
+// after: verify first (ChecksumOK).
+func (p *Packet) FixICMP(b []byte) { p.setL4Checksum(p.l4Packet(b), icmpCsumOff) }
