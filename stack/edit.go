@@ -98,7 +98,11 @@ func (p *Packet) editICMP(b []byte, d delta, id uint16) {
 		p.SrcPort, p.DstPort = id, id
 	}
 	field := b[p.csum:][:2]
-	binary.BigEndian.PutUint16(field, patch(binary.BigEndian.Uint16(field), d))
+	sum := patch(binary.BigEndian.Uint16(field), d)
+	if sum == 0 && p.Kind == KindIPv4 {
+		sum = 0xffff // An ICMP message of zeros only, which no pseudo-header saves: its checksum is the other zero; for others both are right.
+	}
+	binary.BigEndian.PutUint16(field, sum)
 }
 
 // DecTTL takes one from TTL or hop limit. At 0 there is nothing to take; who forwards has looked before (TTL <= 1 is not forwarded).

@@ -12,9 +12,9 @@ import (
 // set. A fragment may be fragmented again: offsets start at its own, and its "more fragments" goes to the last piece. A packet that
 // must not be fragmented, and IPv6, get an ICMP error instead (ICMPTooBig); superpackets are segmented, never fragmented.
 
-// FragmentIPv4 cuts f into fragments of at most mtu bytes of L3 and hands them to emit in order. They live in a. A partial checksum is completed
-// first, in f. A packet that fits is emitted as it is: f itself. It reports false, and has emitted nothing, for IPv6, DF, superpackets,
-// an mtu with no room for 8 bytes of payload, and when a has no room.
+// FragmentIPv4 cuts f into fragments of at most mtu bytes of L3 and hands them to emit in order, borrowed as with Segment. A partial checksum is
+// completed first, in f. A packet that fits is emitted as it is: f itself. It reports false for IPv6, DF, superpackets, an mtu with no
+// room for 8 bytes of payload, and when a is full: then the pieces emitted so far are all.
 func FragmentIPv4(f *tap.Frame, p *Packet, mtu int, a *tap.Arena, emit func(*tap.Frame)) bool {
 	if p.Kind != KindIPv4 || f.Header.Super() {
 		return false
@@ -31,18 +31,15 @@ func FragmentIPv4(f *tap.Frame, p *Packet, mtu int, a *tap.Arena, emit func(*tap
 	}
 	CompleteChecksum(f, p)
 	b := f.Bytes()
-	eth, ip, data := b[:p.L3], b[p.L3:][:ipLen], b[int(p.L3)+ipLen:]
-	n := (len(data) + room - 1) / room
-	if !fitsAll(a, n, len(eth)+ipLen+room) {
-		return false
-	}
-	for off := 0; off < len(data); off += room {
-		last := off+room >= len(data)
-		s, ok := fragment(a, eth, ip, data[off:min(off+room, len(data))], off, last)
-		if !ok {
+	w := whole{eth: b[:p.L3], ip: b[p.L3:][:ipLen], data: b[int(p.L3)+ipLen:]}
+	s := pieces.Get().(*tap.Frame)
+	defer pieces.Put(s)
+	for off := 0; off < len(w.data); off += room {
+		var ok bool
+		if *s, ok = w.piece(a, off, room); !ok {
 			return false
 		}
-		emit(&s)
+		emit(s)
 	}
 	return true
 }
@@ -50,25 +47,29 @@ func FragmentIPv4(f *tap.Frame, p *Packet, mtu int, a *tap.Arena, emit func(*tap
 // ipv4HeaderLen returns the bytes of the header at the start of ip.
 func ipv4HeaderLen(ip []byte) int { return int(ip[0]&15) * 4 }
 
-// fragment builds the piece of the packet with header ip that holds data, which is off bytes into its payload.
-func fragment(a *tap.Arena, eth, ip, data []byte, off int, last bool) (tap.Frame, bool) {
-	s, ok := a.Frame(len(eth) + len(ip) + len(data))
+// whole is a packet to be cut: its Ethernet and IP headers, and the rest. It borrows the packet's bytes.
+type whole struct{ eth, ip, data []byte }
+
+// piece builds the fragment that starts off bytes into the data and holds at most room bytes of it.
+func (w *whole) piece(a *tap.Arena, off, room int) (tap.Frame, bool) {
+	data := w.data[off:min(off+room, len(w.data))]
+	s, ok := a.Frame(len(w.eth) + len(w.ip) + len(data))
 	if !ok {
 		return s, false
 	}
 	b := s.Bytes()
-	copy(b, eth)
-	h := b[len(eth):]
-	hdrLen := copy(h, ip)
+	copy(b, w.eth)
+	h := b[len(w.eth):]
+	hdrLen := copy(h, w.ip)
 	if off > 0 {
 		hdrLen = copiedOptions(h[:hdrLen])
 	}
 	n := hdrLen + copy(h[hdrLen:], data)
-	s.Trim(len(eth) + n)
+	s.Trim(len(w.eth) + n)
 	h[0] = 4<<4 | uint8(hdrLen/4)
 	binary.BigEndian.PutUint16(h[2:], uint16(n))
-	word := binary.BigEndian.Uint16(ip[6:]) + uint16(off/8)
-	if !last {
+	word := binary.BigEndian.Uint16(w.ip[6:]) + uint16(off/8)
+	if off+len(data) < len(w.data) {
 		word |= ipv4MF
 	}
 	binary.BigEndian.PutUint16(h[6:], word)

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"encoding/binary"
+	"sync"
 
 	"tapdirector/tap"
 )
@@ -29,26 +30,29 @@ func MaxSegment(h tap.Header, p *Packet) int {
 // headersLen is the bytes of headers from L3 on.
 func (p *Packet) headersLen() int { return int(p.L4) + int(p.L4Len) - int(p.L3) }
 
+// pieces lends frames to callers of emit: what is passed to a func value escapes, and the path may not allocate.
+var pieces = sync.Pool{New: func() any { return new(tap.Frame) }}
+
 // Segment cuts the superpacket f into frames of its GSO size and hands them to emit in order, with full checksums and an empty virtio
-// header. They live in a; f itself is not changed. It reports false, and has emitted nothing, when f is no superpacket or a has no room for all.
+// header. Each is borrowed: the Frame until emit returns, its bytes, which live in a, until a is reset. emit may reset a itself once it is
+// done with a piece, so that room for one is enough; f, which is not changed, must then lie elsewhere. It reports false when f is no
+// superpacket, or when a is full: then the pieces emitted so far are all.
 func Segment(f *tap.Frame, p *Packet, a *tap.Arena, emit func(*tap.Frame)) bool {
 	c, ok := newCutter(f, p)
-	if !ok || !fitsAll(a, c.n, c.hdrLen+c.size) {
+	if !ok {
 		return false
 	}
+	s := pieces.Get().(*tap.Frame)
+	defer pieces.Put(s)
 	for i := range c.n {
-		s, ok := a.Frame(c.len(i))
-		if !ok {
+		if *s, ok = a.Frame(c.len(i)); !ok {
 			return false
 		}
 		c.cut(i, s.Bytes())
-		emit(&s)
+		emit(s)
 	}
 	return true
 }
-
-// fitsAll reports whether n frames of at most size bytes can be had from a.
-func fitsAll(a *tap.Arena, n, size int) bool { return a.Fits(n * (size + tap.Headroom + 64)) }
 
 // cutter makes segments of one superpacket. It borrows the superpacket's bytes.
 type cutter struct {
