@@ -120,6 +120,8 @@ func (t *Table) add(s *shard, forward, reply *key, n newcomer) Result {
 
 // enter fills entry i, indexes, files and counts it; false when the index has no memory.
 func (t *Table) enter(s *shard, i uint32, forward, reply *key, n newcomer) bool {
+	e := t.entries.at(i)
+	e.hash = [2]uint32{forward.hash, reply.hash} // first: adding the second key may already move the first
 	if !s.index.add(forward.hash, refOf(i, Forward)) {
 		t.give(s, i)
 		return false
@@ -132,9 +134,7 @@ func (t *Table) enter(s *shard, i uint32, forward, reply *key, n newcomer) bool 
 	}
 	n.conn.NoOutput = !replies
 	n.conn.State = None.next(n.conn.Proto, viewOf(Forward, n.conn.NoOutput), n.flags)
-	e := t.entries.at(i)
 	t.store(e, n.conn)
-	e.hash = [2]uint32{forward.hash, reply.hash}
 	e.deadline = n.tick + t.timeouts[e.state]
 	s.wheel.file(i)
 	s.stats.inserted++
