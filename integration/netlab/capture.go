@@ -14,16 +14,25 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"tapdirector/integration"
 )
 
 // Point is a place where frames are seen: a link of a host.
-type Point struct{ Host, Link string }
+type Point struct {
+	Host string // "client"
+	LAN  string // "ext"
+	Link string // "eth0"
+}
+
+// String is the point as integration.Observer has it, "client/ext".
+func (p Point) String() string { return p.Host + "/" + p.LAN }
 
 // Seen is one frame as it passed a point.
 type Seen struct {
 	Point
 	When  time.Time // the kernel's
-	Out   bool      // the host sent it on this link; false: it came in
+	Out   bool      // the host sent it there; false: it came in
 	Bytes []byte    // from the Ethernet header on, at most snapLen bytes of it
 	Len   int       // bytes of the whole frame
 }
@@ -31,13 +40,11 @@ type Seen struct {
 // snapLen is how many bytes of a frame are kept: all headers, and enough to tell payloads apart.
 const snapLen = 2048
 
-// Capture listens on several points at once, each with a packet socket in the namespace of its link. What it costs the frames'
-// way is a clone of each, as with tcpdump.
-type Capture struct {
+// watch listens on several points at once, each with a packet socket in the namespace of its link. What it costs the frames' way is
+// a clone of each, as with tcpdump.
+type watch struct {
 	taps []*packetTap
-
-	mu   sync.Mutex
-	seen []Seen
+	keep func(Seen) // called by a goroutine for each point
 }
 
 // packetTap is the socket of one point.
@@ -46,44 +53,99 @@ type packetTap struct {
 	file  *os.File
 	raw   syscall.RawConn
 	done  chan struct{}
+
+	mirrored bool // a TAP: what the kernel sends there, the director receives
 }
 
-// newCapture starts to listen. It keeps every frame until stop, so it is for a handful of requests.
-func newCapture(points map[Point]*Namespace) (*Capture, error) {
-	c := &Capture{}
+// newWatch starts to listen.
+func newWatch(points map[Point]*Namespace, keep func(Seen)) (*watch, error) {
+	w := &watch{keep: keep}
 	for point, ns := range points {
 		t, err := openTap(point, ns)
 		if err != nil {
-			c.Stop()
+			w.stop()
 			return nil, fmt.Errorf("capture on %s %s: %w", point.Host, point.Link, err)
 		}
-		c.taps = append(c.taps, t)
+		w.taps = append(w.taps, t)
 		go func() {
 			defer close(t.done)
-			t.read(c.keep)
+			t.read(keep)
 		}()
 	}
-	return c, nil
+	return w, nil
 }
 
-// Stop ends the capture and returns what was seen in the order of time, the frames still waiting in the sockets included.
-func (c *Capture) Stop() []Seen {
-	for _, t := range c.taps {
+// stop ends it; the frames that wait in the sockets are still reported.
+func (w *watch) stop() {
+	for _, t := range w.taps {
 		t.file.SetReadDeadline(time.Unix(1, 0))
 		<-t.done
-		t.raw.Control(func(fd uintptr) { t.drain(int(fd), c.keep) })
+		t.raw.Control(func(fd uintptr) { t.drain(int(fd), w.keep) })
 		t.file.Close()
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+}
+
+// captureMax is how many frames a Capture keeps; later ones are not.
+const captureMax = 1 << 14
+
+// Capture keeps the frames of every point: for a handful of requests.
+type Capture struct {
+	watch *watch
+
+	mu   sync.Mutex
+	seen []Seen
+}
+
+// Capture starts to keep what passes the legs of all hosts and the director's TAPs.
+func (w *World) Capture() (*Capture, error) {
+	c := &Capture{}
+	watch, err := newWatch(w.points(), func(s Seen) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(c.seen) < captureMax {
+			c.seen = append(c.seen, s)
+		}
+	})
+	c.watch = watch
+	return c, err
+}
+
+// Stop ends the capture and returns what was seen in the order of time.
+func (c *Capture) Stop() []Seen {
+	c.watch.stop()
 	slices.SortStableFunc(c.seen, func(a, b Seen) int { return a.When.Compare(b.When) })
 	return c.seen
 }
 
-func (c *Capture) keep(s Seen) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.seen = append(c.seen, s)
+// Observe calls o for each frame that passes a host's leg or a TAP of the director from now until Close; it lags behind the frames.
+func (w *World) Observe(o integration.Observer) {
+	watch, err := newWatch(w.points(), func(s Seen) {
+		dir := "in"
+		if s.Out {
+			dir = "out"
+		}
+		o(s.Point.String(), dir, s.Bytes)
+	})
+	w.note(err)
+	if err == nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.watches = append(w.watches, watch)
+	}
+}
+
+// points are all places where frames can be seen.
+func (w *World) points() map[Point]*Namespace {
+	points := map[Point]*Namespace{}
+	for _, lan := range w.plan.LANs {
+		points[Point{Host: w.director.Name, LAN: lan, Link: tapNames[lan]}] = w.director
+	}
+	for _, h := range w.hosts {
+		for i, leg := range h.plan.Legs {
+			points[Point{Host: h.Name, LAN: leg.LAN, Link: legName(i)}] = h.Namespace
+		}
+	}
+	return points
 }
 
 // openTap opens a packet socket bound to one link, with the kernel's time on every frame.
@@ -92,7 +154,7 @@ func openTap(point Point, ns *Namespace) (*packetTap, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &packetTap{point: point, done: make(chan struct{})}
+	t := &packetTap{point: point, done: make(chan struct{}), mirrored: l.Type() == "tuntap"}
 	err = ns.Do(func() error {
 		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -137,7 +199,7 @@ func (t *packetTap) drain(fd int, keep func(Seen)) {
 		}
 		sent := false
 		if ll, ok := from.(*unix.SockaddrLinklayer); ok {
-			sent = ll.Pkttype == unix.PACKET_OUTGOING
+			sent = (ll.Pkttype == unix.PACKET_OUTGOING) != t.mirrored
 		}
 		keep(Seen{
 			Point: t.point, When: kernelTime(control[:cn]), Out: sent,

@@ -1,8 +1,5 @@
-// Package netlab is a lab of kernels: a client, servers and a director in network namespaces of their own, joined by veth pairs and
+// Package netlab is a world of kernels: a client, servers and a director in network namespaces of their own, joined by veth pairs and
 // bridges, all made by this process without any other program.
 //
-// It exists on Linux only; elsewhere New returns an error that says so.
+// It exists on Linux only: elsewhere the package is empty.
 package netlab
-
-// mtu is what every link carries, in bytes of L3.
-const mtu = 1500

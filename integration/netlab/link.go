@@ -23,13 +23,13 @@ type end struct {
 }
 
 // cable joins two namespaces with a veth pair; both ends are up.
-func cable(a, b end) error {
+func cable(a, b end, mtu int) error {
 	veth := &netlink.Veth{
 		LinkAttrs:        netlink.LinkAttrs{Name: a.name, HardwareAddr: a.mac, MTU: mtu},
 		PeerName:         b.name,
 		PeerHardwareAddr: b.mac,
 		PeerNamespace:    netlink.NsFd(int(b.ns.handle)),
-		PeerMTU:          mtu,
+		PeerMTU:          uint32(mtu),
 	}
 	if err := a.ns.links.LinkAdd(veth); err != nil {
 		return fmt.Errorf("veth %s in %s to %s in %s: %w", a.name, a.ns.Name, b.name, b.ns.Name, err)
@@ -38,7 +38,7 @@ func cable(a, b end) error {
 }
 
 // bridge makes a bridge that has no address and no opinion: it neither speaks IPv6 nor prunes multicast.
-func (n *Namespace) bridge(name string) error {
+func (n *Namespace) bridge(name string, mtu int) error {
 	snooping := false
 	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name, MTU: mtu}, MulticastSnooping: &snooping}
 	if err := n.links.LinkAdd(br); err != nil {
@@ -76,6 +76,36 @@ func (n *Namespace) address(link string, p netip.Prefix) error {
 	if err := n.links.AddrAdd(l, a); err != nil {
 		return fmt.Errorf("address %v on %s in %s: %w", p, link, n.Name, err)
 	}
+	return nil
+}
+
+// ask looks for the hardware address of a neighbour, and asks for it; nil: not known yet. What the kernel holds of a question
+// without an answer is forgotten, or it would wait a second before it asks again.
+func (n *Namespace) ask(a netip.Addr) net.HardwareAddr {
+	const known = netlink.NUD_REACHABLE | netlink.NUD_STALE | netlink.NUD_DELAY | netlink.NUD_PROBE | netlink.NUD_PERMANENT
+	entries, err := n.links.NeighList(0, 0)
+	if err != nil {
+		return nil
+	}
+	for _, e := range entries {
+		if got, _ := netip.AddrFromSlice(e.IP); got.Unmap() != a {
+			continue
+		}
+		if e.State&known != 0 {
+			return e.HardwareAddr
+		}
+		n.links.NeighDel(&e)
+	}
+	discard := netip.AddrPortFrom(a, 9)
+	n.Do(func() error {
+		c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(discard))
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Write([]byte{0})
+		return err
+	})
 	return nil
 }
 
@@ -138,4 +168,4 @@ func waitFor(limit time.Duration, condition func() bool) error {
 }
 
 // pollEvery is the pause between two looks at something the kernel tells nobody about.
-const pollEvery = 5 * time.Millisecond
+const pollEvery = 10 * time.Millisecond

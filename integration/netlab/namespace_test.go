@@ -176,7 +176,7 @@ func TestClosedNamespaceIsGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cable(end{ns: a, name: "eth0"}, end{ns: b, name: "eth0"}); err != nil {
+	if err := cable(end{ns: a, name: "eth0"}, end{ns: b, name: "eth0"}, 1500); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Close(); err != nil {
@@ -223,9 +223,9 @@ func lan(t *testing.T, prefixes ...string) (a, b, hub *Namespace) {
 	all := namespaces(t, "a", "b", "hub")
 	a, b, hub = all[0], all[1], all[2]
 	steps := []func() error{
-		func() error { return hub.bridge("br0") },
-		func() error { return cable(end{ns: a, name: "eth0"}, end{ns: hub, name: "a"}) },
-		func() error { return cable(end{ns: b, name: "eth0"}, end{ns: hub, name: "b"}) },
+		func() error { return hub.bridge("br0", 1500) },
+		func() error { return cable(end{ns: a, name: "eth0"}, end{ns: hub, name: "a"}, 1500) },
+		func() error { return cable(end{ns: b, name: "eth0"}, end{ns: hub, name: "b"}, 1500) },
 		func() error { return hub.plug("a", "br0") },
 		func() error { return hub.plug("b", "br0") },
 	}
@@ -260,7 +260,7 @@ func TestLAN(t *testing.T) {
 
 func TestOffloadSwitch(t *testing.T) {
 	n := namespaces(t, "a", "b")
-	if err := cable(end{ns: n[0], name: "eth0"}, end{ns: n[1], name: "eth0"}); err != nil {
+	if err := cable(end{ns: n[0], name: "eth0"}, end{ns: n[1], name: "eth0"}, 1500); err != nil {
 		t.Fatal(err)
 	}
 	for _, on := range []bool{false, true, false} {

@@ -21,11 +21,11 @@ func Available() error {
 		return err
 	}
 	defer ns.Close()
-	return tunAvailable()
+	return TunAvailable()
 }
 
-// tunAvailable says why /dev/net/tun cannot be used, or nil.
-func tunAvailable() error {
+// TunAvailable says why /dev/net/tun cannot be used, or nil.
+func TunAvailable() error {
 	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -1,0 +1,148 @@
+//go:build linux
+
+package netlab
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"tapdirector/director"
+)
+
+// child is a director in a process of its own. It inherits the namespace of the thread that forks it, and dies with that thread
+// (Pdeathsig); so the thread waits for it and for nothing else. It has a
+// process group of its own: a Ctrl-C is for us, and we tell it.
+type child struct {
+	cmd  *exec.Cmd
+	tail tail          // the end of what it logged
+	done chan struct{} // closed when it has ended
+	err  error         // how; valid after done
+}
+
+// stopLimit is how long a director may take to stop; the promise is a second.
+const stopLimit = 5 * time.Second
+
+// startChild starts the program of the options in a namespace, with the config in a file that has no name.
+func startChild(ns *Namespace, o Options, config string) (runner, error) {
+	file, err := memoryFile("lb.toml", config)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	c := &child{done: make(chan struct{})}
+	c.cmd = exec.Command(o.Program[0], append(o.Program[1:], "-conf", "/proc/self/fd/3")...)
+	c.cmd.ExtraFiles = []*os.File{file}
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	c.cmd.Stdout = &c.tail
+	if o.Log != nil {
+		c.cmd.Stdout = io.MultiWriter(o.Log, &c.tail)
+	}
+	c.cmd.Stderr = c.cmd.Stdout
+	started := make(chan error)
+	go c.run(ns, started)
+	return c, <-started
+}
+
+// run starts the child on a thread of its own and stays on it until the child ends.
+func (c *child) run(ns *Namespace, started chan<- error) {
+	defer close(c.done)
+	runtime.LockOSThread()
+	home, err := netns.Get()
+	if err != nil {
+		started <- err
+		return
+	}
+	defer goHome(home)
+	if err = netns.Set(ns.handle); err == nil {
+		err = c.cmd.Start()
+	}
+	started <- err
+	if err == nil {
+		c.err = c.cmd.Wait()
+	}
+}
+
+// counters are the child's own business: it logs them on SIGUSR1.
+func (c *child) counters() []director.Counter { return nil }
+
+func (c *child) pid() int { return c.cmd.Process.Pid }
+
+// ended is nil while the child runs.
+func (c *child) ended() error {
+	select {
+	case <-c.done:
+		return fmt.Errorf("%w; it said:\n%s", errors.Join(c.err, errEnded), c.tail.String())
+	default:
+		return nil
+	}
+}
+
+var errEnded = errors.New("the process has ended")
+
+// stop asks the child to end, and ends it when it does not.
+func (c *child) stop() error {
+	if err := c.ended(); err != nil {
+		return err
+	}
+	c.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-c.done:
+		if c.err != nil {
+			return fmt.Errorf("director: %w; it said:\n%s", c.err, c.tail.String())
+		}
+		return nil
+	case <-time.After(stopLimit):
+		c.cmd.Process.Kill()
+		<-c.done
+		return fmt.Errorf("director did not stop within %v of SIGTERM", stopLimit)
+	}
+}
+
+// memoryFile is a file without a name: it is gone with the last descriptor.
+func memoryFile(name, content string) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("memory file: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if _, err := f.WriteString(content); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// tailSize is how much of a child's log is kept for an error message, in bytes.
+const tailSize = 4096
+
+// tail keeps the last bytes that were written to it.
+type tail struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.buf.Write(b)
+	if over := t.buf.Len() - tailSize; over > 0 {
+		t.buf.Next(over)
+	}
+	return len(b), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.buf.String()
+}

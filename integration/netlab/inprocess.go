@@ -1,0 +1,96 @@
+//go:build linux
+
+package netlab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"tapdirector/conf"
+	"tapdirector/director"
+	"tapdirector/tap"
+)
+
+// here is a director in this process: its TAPs were opened on a thread in its namespace and stay there, whichever thread uses them.
+type here struct {
+	*director.Director
+	devices []*tap.Device
+	cancel  context.CancelFunc
+	done    chan struct{}
+	err     error // how it ended; valid after done
+}
+
+// startHere opens the TAPs of a config in a namespace and runs a director on them.
+func startHere(ns *Namespace, o Options, config string) (runner, error) {
+	cfg, err := conf.Parse(strings.NewReader(config), "lb.toml")
+	if err != nil {
+		return nil, err
+	}
+	log := o.logger
+	if o.Log != nil {
+		log = slog.New(slog.NewTextHandler(o.Log, nil))
+	}
+	h := &here{done: make(chan struct{})}
+	if err := ns.Do(func() error { return h.open(cfg, log) }); err != nil {
+		return nil, errors.Join(err, h.closeDevices())
+	}
+	h.Director, err = director.New(director.Options{Config: cfg, Devices: h.devices, Log: log})
+	if err != nil {
+		return nil, errors.Join(err, h.closeDevices())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	h.cancel = cancel
+	go func() {
+		defer close(h.done)
+		h.err = h.Run(ctx)
+	}()
+	return h, nil
+}
+
+// open opens a device for each interface.
+func (h *here) open(cfg *conf.Config, log *slog.Logger) error {
+	for _, i := range cfg.Interfaces {
+		d, err := tap.Open(tap.Options{
+			Name: i.Tap, Path: i.Device, Driver: i.Driver, Queues: i.Queues, Bridge: i.Bridge, MTU: i.MTU, Log: log,
+		})
+		if err != nil {
+			return err
+		}
+		h.devices = append(h.devices, d)
+	}
+	return nil
+}
+
+func (h *here) counters() []director.Counter { return h.Counters() }
+
+func (h *here) pid() int { return os.Getpid() }
+
+// ended is nil while the director runs.
+func (h *here) ended() error {
+	select {
+	case <-h.done:
+		return fmt.Errorf("director: %w", errors.Join(h.err, errEnded))
+	default:
+		return nil
+	}
+}
+
+// stop ends the director, then closes its devices.
+func (h *here) stop() error {
+	err := h.ended()
+	h.cancel()
+	<-h.done
+	return errors.Join(err, h.err, h.closeDevices())
+}
+
+func (h *here) closeDevices() error {
+	var failures []error
+	for _, d := range h.devices {
+		failures = append(failures, d.Close())
+	}
+	return errors.Join(failures...)
+}

@@ -1,0 +1,298 @@
+//go:build linux
+
+package netlab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"tapdirector/director"
+	"tapdirector/integration"
+	"tapdirector/integration/app"
+)
+
+// Options say how the director of a world runs.
+type Options struct {
+	// Program starts the director as a process of its own in its namespace: a path and arguments, to which "-conf FILE" is added. Empty: it runs
+	// in this process.
+	Program []string
+
+	// Log takes what the director logs; nil: the spec's logger, if it runs in this process, else nobody.
+	Log io.Writer
+
+	logger *slog.Logger // the spec's
+}
+
+// host is a namespace with the plan it was built from.
+type host struct {
+	*Namespace
+	plan integration.Host
+}
+
+// World is a running lab of kernels. It is an integration.World, Faulty and Observable.
+type World struct {
+	plan     *integration.Plan
+	config   string
+	director *Namespace
+	hosts    []host // the client, then the servers
+	before   map[string]uint64
+
+	servers []*app.Server
+	stop    context.CancelFunc // of the servers
+	serving sync.WaitGroup
+	running runner
+
+	mu       sync.Mutex
+	watches  []*watch
+	failures []error
+	closed   bool
+}
+
+// runner is a director at work.
+type runner interface {
+	counters() []director.Counter // nil: it is another process's
+	ended() error                 // nil while it runs
+	pid() int
+	stop() error // returns when it has ended; its error is whatever ended badly, also before
+}
+
+// New builds the world of a spec with the director in this process, and returns when the VIP can be reached.
+func New(s integration.Spec) (*World, error) { return NewWith(s, Options{}) }
+
+// NewWith builds the world of a spec and returns when the VIP can be reached.
+func NewWith(s integration.Spec, o Options) (*World, error) {
+	s, err := withKernelKeys(s)
+	if err != nil {
+		return nil, err
+	}
+	w := &World{}
+	if w.plan, err = integration.NewPlan(s); err != nil {
+		return nil, err
+	}
+	w.config, o.logger = w.plan.Config(tapNames), w.plan.Spec.Log
+	if err := w.build(o); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
+}
+
+// build goes from nothing to a world at work.
+func (w *World) build(o Options) error {
+	if err := w.buildDirector(); err != nil {
+		return err
+	}
+	for _, h := range hostsOf(w.plan) {
+		if err := w.buildHost(h); err != nil {
+			return err
+		}
+	}
+	if err := w.serve(); err != nil {
+		return err
+	}
+	if err := w.startDirector(o); err != nil {
+		return fmt.Errorf("start the director: %w", err)
+	}
+	if err := w.awaitDirector(); err != nil {
+		return err
+	}
+	w.before = w.faults()
+	return nil
+}
+
+// serve starts an application server on each server, for TCP and for UDP.
+func (w *World) serve() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	w.stop = cancel
+	for _, h := range w.hosts[1:] {
+		s := &app.Server{Name: h.Name}
+		w.servers = append(w.servers, s)
+		at := h.plan.Listen.String()
+		l, err := h.Listen("tcp", at)
+		if err != nil {
+			return err
+		}
+		w.serving.Go(func() { w.note(s.Serve(ctx, l)) })
+		p, err := h.ListenPacket("udp", at)
+		if err != nil {
+			return err
+		}
+		w.serving.Go(func() { w.note(s.ServePacket(ctx, p)) })
+	}
+	return nil
+}
+
+// startDirector runs the director in its namespace.
+func (w *World) startDirector(o Options) error {
+	start := startHere
+	if len(o.Program) > 0 {
+		start = startChild
+	}
+	r, err := start(w.director, o, w.config)
+	if err == nil {
+		w.running = r
+	}
+	return err
+}
+
+// readyLimit bounds the wait for the director's first answer.
+const readyLimit = 10 * time.Second
+
+// awaitDirector waits until the client has a hardware address for the VIP: the director owns it and its TAPs forward.
+func (w *World) awaitDirector() error {
+	vip := w.plan.VIP.Addr()
+	var ended error
+	err := waitFor(readyLimit, func() bool {
+		if ended = w.running.ended(); ended != nil {
+			return true
+		}
+		return w.hosts[0].ask(vip) != nil
+	})
+	if ended != nil {
+		return fmt.Errorf("the director ended at once: %w", ended)
+	}
+	if err != nil {
+		return fmt.Errorf("the director does not answer for the VIP %v: %w", vip, err)
+	}
+	return nil
+}
+
+// note keeps an error for Close.
+func (w *World) note(err error) {
+	if err != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.failures = append(w.failures, err)
+	}
+}
+
+// Plan returns the plan the world was built from.
+func (w *World) Plan() *integration.Plan { return w.plan }
+
+// Config returns the lb.toml that the director runs.
+func (w *World) Config() string { return w.config }
+
+// VIP returns the address of the services.
+func (w *World) VIP() netip.AddrPort { return w.plan.VIP }
+
+// Dial connects a kernel socket of the client to the VIP.
+func (w *World) Dial(ctx context.Context, network string) (net.Conn, error) {
+	return w.hosts[0].Dial(ctx, network, w.plan.VIP.String())
+}
+
+// Servers returns the application servers in the order of lb.toml.
+func (w *World) Servers() []*app.Server { return w.servers }
+
+// Counters returns the director's counters; nil when it is a process of its own.
+func (w *World) Counters() []director.Counter { return w.running.counters() }
+
+// Namespace returns the namespace of a host: "client", "director", "s1"; nil when there is none of that name.
+func (w *World) Namespace(name string) *Namespace {
+	if name == w.director.Name {
+		return w.director
+	}
+	for _, h := range w.hosts {
+		if h.Name == name {
+			return h.Namespace
+		}
+	}
+	return nil
+}
+
+// LinkName returns the name of a host's link on a LAN, "" when it has none there.
+func (w *World) LinkName(host, lan string) string {
+	if host == w.director.Name {
+		return tapNames[lan]
+	}
+	for _, h := range w.hosts {
+		if h.Name == host {
+			return h.linkOn(lan)
+		}
+	}
+	return ""
+}
+
+// linkOn is the name of the host's link on a LAN.
+func (h host) linkOn(lan string) string {
+	for i, leg := range h.plan.Legs {
+		if leg.LAN == lan {
+			return legName(i)
+		}
+	}
+	return ""
+}
+
+// LinkMAC returns the hardware address that the kernel has on that link. On the director's TAPs this is not the director's own.
+func (w *World) LinkMAC(host, lan string) net.HardwareAddr {
+	ns, name := w.Namespace(host), w.LinkName(host, lan)
+	if ns == nil || name == "" {
+		return nil
+	}
+	l, err := ns.link(name)
+	if err != nil {
+		return nil
+	}
+	return l.Attrs().HardwareAddr
+}
+
+// DirectorPID is the process that the director is; ours, unless it is another.
+func (w *World) DirectorPID() int { return w.running.pid() }
+
+// Faults returns what the kernels of all hosts counted against frames since the world was built.
+func (w *World) Faults() map[string]uint64 {
+	faults := w.faults()
+	for name, v := range w.before {
+		faults[name] -= v
+	}
+	return faults
+}
+
+func (w *World) faults() map[string]uint64 {
+	faults := map[string]uint64{}
+	for _, h := range w.hosts {
+		broken, err := h.Errors()
+		w.note(err)
+		for name, v := range broken {
+			faults[h.Name+": "+name] = v
+		}
+	}
+	return faults
+}
+
+// Close ends the director, the servers and the namespaces, in this order, and waits for the first two. The kernel removes the
+// namespaces when it gets to it.
+func (w *World) Close() error {
+	w.mu.Lock()
+	again := w.closed
+	w.closed = true
+	watches := w.watches
+	w.mu.Unlock()
+	if again {
+		return nil
+	}
+	if w.running != nil {
+		w.note(w.running.stop())
+	}
+	if w.stop != nil {
+		w.stop()
+	}
+	w.serving.Wait()
+	for _, o := range watches {
+		o.stop()
+	}
+	for _, h := range w.hosts {
+		w.note(h.Close())
+	}
+	if w.director != nil {
+		w.note(w.director.Close())
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return errors.Join(w.failures...)
+}
