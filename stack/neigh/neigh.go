@@ -34,6 +34,7 @@
 package neigh
 
 import (
+	"encoding/binary"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -100,18 +101,20 @@ func or[T int | time.Duration](v, def T) T {
 // Slot names a next hop. The zero Slot is none: it never has a MAC and takes no frames.
 type Slot uint32
 
-// A slot's word: the MAC in the low 48 bits, first byte highest, and these two bits.
+// A slot's word: the MAC in the low 48 bits, first byte lowest, so that taking it out is one store; and these two bits.
 const (
 	wordValid = 1 << 63 // the MAC may be used
 	wordUsed  = 1 << 62 // it was, since the last proof
 )
 
 func word(m stack.MAC) uint64 {
-	return wordValid | uint64(m[0])<<40 | uint64(m[1])<<32 | uint64(m[2])<<24 | uint64(m[3])<<16 | uint64(m[4])<<8 | uint64(m[5])
+	return wordValid | uint64(binary.LittleEndian.Uint32(m[:])) | uint64(binary.LittleEndian.Uint16(m[4:]))<<32
 }
 
-func wordMAC(w uint64) stack.MAC {
-	return stack.MAC{byte(w >> 40), byte(w >> 32), byte(w >> 24), byte(w >> 16), byte(w >> 8), byte(w)}
+func wordMAC(w uint64) (m stack.MAC) {
+	binary.LittleEndian.PutUint32(m[:], uint32(w))
+	binary.LittleEndian.PutUint16(m[4:], uint16(w>>32))
+	return m
 }
 
 // key is what a slot stands for: pointer-free, so the collector does not look into the map.

@@ -1,0 +1,22 @@
+package neigh
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// TestInline keeps MAC within the compiler's budget: a call would double its cost on the path of every packet.
+func TestInline(t *testing.T) {
+	gotool, err := exec.LookPath("go")
+	if err != nil {
+		t.Skip("no go command to ask the compiler with")
+	}
+	out, err := exec.CommandContext(t.Context(), gotool, "build", "-gcflags=-m", ".").CombinedOutput()
+	if err != nil {
+		t.Skipf("the compiler cannot be asked: %v", err)
+	}
+	if !strings.Contains(string(out), "can inline (*Resolver).MAC") {
+		t.Error("MAC is no longer inlined")
+	}
+}
