@@ -1,13 +1,19 @@
 package tap
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime"
 	"time"
 )
 
 // Batch is how many waiting frames one Read takes at most.
 const Batch = 64
+
+// faultPause is how long a read waits before it looks again at a device that is gone.
+const faultPause = 100 * time.Millisecond
 
 // MaxQueues is how many queues a device has at most.
 const MaxQueues = 16
@@ -62,6 +68,36 @@ type Options struct {
 	Bridge string       // put the interface in this bridge; empty: leave it
 	MTU    int          // bytes of L3; 0: leave it
 	Log    *slog.Logger // state changes: down, up, gone, back; nil: slog.Default
+}
+
+// Open opens a device with the driver that o asks for; "auto" is "linux" on Linux and "water" elsewhere. On Linux it works in the network
+// namespace of the calling thread, and the device stays in it wherever its queues are used. The error is one line that
+// says what was to be opened, what is wrong, and what to do about it.
+func Open(o Options) (*Device, error) {
+	var d *Device
+	var err error
+	switch o.Driver {
+	case "", "auto":
+		d, err = openAuto(o)
+	case "linux":
+		d, err = openLinux(o)
+	case "water":
+		d, err = openWater(o)
+	default:
+		err = fmt.Errorf("driver %q is unknown: use \"auto\", \"linux\" or \"water\"", o.Driver)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open tap %q: %w", cmp.Or(o.Path, o.Name), err)
+	}
+	return d, nil
+}
+
+// queueCount is how many queues to open when n are asked for.
+func queueCount(n int) int {
+	if n <= 0 {
+		n = runtime.GOMAXPROCS(0)
+	}
+	return min(n, MaxQueues)
 }
 
 // Stats are a device's counters since it was opened; the worker's verdicts count what becomes of the frames that were read.

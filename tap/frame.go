@@ -47,6 +47,9 @@ func (h Header) Partial() bool { return h.Flags&FlagNeedsCsum != 0 }
 // Super reports whether the frame is a superpacket: several segments in one.
 func (h Header) Super() bool { return h.GSOType != GSONone }
 
+// unfinished reports whether the frame needs its header to be understood: a device without headers must not send it.
+func (h Header) unfinished() bool { return h.Partial() || h.Super() }
+
 // decodeHeader reads a little-endian virtio-net header (TUNSETVNETLE, or a little-endian machine); b holds at least HeaderLen bytes.
 func decodeHeader(b []byte) Header {
 	_ = b[HeaderLen-1]
@@ -68,6 +71,26 @@ func (h Header) encode(b []byte) {
 	binary.LittleEndian.PutUint16(b[4:], h.GSOSize)
 	binary.LittleEndian.PutUint16(b[6:], h.CsumStart)
 	binary.LittleEndian.PutUint16(b[8:], h.CsumOffset)
+}
+
+// refusal names what the kernel's virtio_net_hdr_to_skb has against a frame of n bytes with this header; "" means it takes it.
+// It is what a TAP answers with EINVAL.
+func (h Header) refusal(n int) string {
+	switch {
+	case n < EthernetLen:
+		return "shorter than an Ethernet header"
+	case h.Partial() && int(h.CsumStart)+int(h.CsumOffset)+2 > n:
+		return "checksum field lies beyond the frame"
+	case int(h.HdrLen) > n:
+		return "headers longer than the frame"
+	case h.Super() && h.GSOSize == 0:
+		return "superpacket without a segment size"
+	}
+	switch h.GSOType &^ GSOECN {
+	case GSONone, GSOTCPv4, GSOTCPv6, GSOUDP, GSOUDPL4:
+		return ""
+	}
+	return "unknown GSO type"
 }
 
 // Frame is one Ethernet frame, or superpacket, with its virtio-net header.
@@ -112,43 +135,4 @@ func (f *Frame) wire() []byte {
 	b := f.buf[f.off-HeaderLen:]
 	f.Header.encode(b)
 	return b
-}
-
-// arenaAlign keeps frames on cache lines of their own.
-const arenaAlign = 64
-
-// Arena hands out frames from one block of memory and takes them all back at once. Small frames lie close together, so a
-// batch of them stays in the first-level cache; buffers of 64 KiB each would share a handful of its sets.
-// The zero value is of no use: see NewArena.
-type Arena struct {
-	mem  []byte
-	used int
-}
-
-// NewArena returns an arena of size bytes; one largest frame needs MaxFrameLen + Headroom + 64.
-func NewArena(size int) *Arena { return &Arena{mem: make([]byte, size)} }
-
-// Reset takes all frames back: those handed out before are no longer valid.
-func (a *Arena) Reset() { a.used = 0 }
-
-// Fits reports whether a frame of n bytes can be had before the next Reset.
-func (a *Arena) Fits(n int) bool { return a.used+Headroom+n <= len(a.mem) }
-
-// Frame hands out a frame of n bytes whose contents are undefined; it reports false when the arena is used up.
-func (a *Arena) Frame(n int) (Frame, bool) {
-	if !a.Fits(n) {
-		return Frame{}, false
-	}
-	end := a.used + Headroom + n
-	f := Frame{buf: a.mem[a.used:end:end], off: Headroom}
-	a.used = min((end+arenaAlign-1)&^(arenaAlign-1), len(a.mem))
-	return f, true
-}
-
-// GiveBack returns the unused end of f, the frame handed out last, cut to n bytes: a read that was offered MaxFrameLen bytes
-// keeps only what came.
-func (a *Arena) giveBack(f *Frame, n int) {
-	a.used -= (cap(f.buf) + arenaAlign - 1) &^ (arenaAlign - 1)
-	f.buf = f.buf[: f.off+n : f.off+n]
-	a.used += (len(f.buf) + arenaAlign - 1) &^ (arenaAlign - 1)
 }

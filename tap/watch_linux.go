@@ -1,0 +1,218 @@
+package tap
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// The watcher: one goroutine that follows what becomes of the interface, so that the queues need not.
+//
+//	link message: flags     count and log down, up
+//	link message, or poke   is every descriptor still attached? no: gone
+//	gone                    at once, with every link message and every second: take the interface up again; done: back
+//
+// It asks the descriptors, not the link messages, whether the interface is gone: one that was moved to another network namespace
+// sends a DELLINK here and works on. Queues poke when a read fails, for an interface that is deleted over there.
+// One that we made is made again under its name and address; one that was there before us is waited for.
+// The watcher sleeps in Go's poller and holds no thread.
+
+// retryEvery is the time between attempts to take up a lost interface.
+const retryEvery = time.Second
+
+type watcher struct {
+	p    *port
+	done chan struct{}
+	told string // the last failure that was logged: each is logged once
+	buf  [1 << 15]byte
+}
+
+// watch starts a watcher.
+func watch(p *port) *watcher {
+	w := &watcher{p: p, done: make(chan struct{})}
+	go w.run()
+	return w
+}
+
+// stop ends the watcher and waits for it.
+func (w *watcher) stop() {
+	w.p.events.Close()
+	<-w.done
+}
+
+// poke makes the watcher look at the descriptors now.
+func (w *watcher) poke() { w.p.events.SetReadDeadline(time.Unix(1, 0)) }
+
+func (w *watcher) run() {
+	defer close(w.done)
+	for {
+		n, err := w.p.events.Read(w.buf[:])
+		switch {
+		case err == nil:
+			w.messages(w.buf[:n])
+		case errors.Is(err, os.ErrClosed):
+			return
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			// Nothing was said: somebody poked, or it is time to try again.
+		default:
+			w.resync() // ENOBUFS: more messages than the socket holds, some are lost
+		}
+		w.check()
+	}
+}
+
+// check finds out whether the interface is still ours and tries to take it up if not. It sets the time of the next look.
+func (w *watcher) check() {
+	next := time.Time{}
+	h := &w.p.health
+	if !w.p.alive() && h.setGone(true) {
+		w.told = ""
+		w.report(h.setUp(false), "tap down")
+		w.report(true, "tap gone: deleted under us")
+	}
+	if h.gone.Load() {
+		if err := w.p.takeUp(); err != nil {
+			w.tell(err)
+			next = time.Now().Add(retryEvery)
+		} else {
+			h.setGone(false)
+			h.setUp(running(w.p.attrs.RawFlags))
+			w.report(true, "tap back")
+		}
+	}
+	w.p.events.SetReadDeadline(next)
+}
+
+// tell logs why the interface could not be taken up, once for each reason.
+func (w *watcher) tell(err error) {
+	if err.Error() == w.told {
+		return
+	}
+	w.told = err.Error()
+	w.p.log.Warn("tap not back yet, trying every second", "tap", w.p.name, "error", err)
+}
+
+func (w *watcher) report(news bool, what string) {
+	if news {
+		w.p.log.Warn(what, "tap", w.p.name)
+	}
+}
+
+// messages takes the state of our interface from the kernel's link messages.
+func (w *watcher) messages(b []byte) {
+	eachLink(b, func(kind uint16, index int32, flags uint32) {
+		if index != int32(w.p.attrs.Index) || kind != unix.RTM_NEWLINK {
+			return
+		}
+		w.setRunning(running(flags))
+	})
+}
+
+func (w *watcher) setRunning(up bool) {
+	what := "tap down"
+	if up {
+		what = "tap up"
+	}
+	w.report(w.p.health.setUp(up), what)
+}
+
+// resync asks for the state instead of being told.
+func (w *watcher) resync() {
+	link, err := w.p.nl.LinkByIndex(w.p.attrs.Index)
+	if err == nil {
+		w.setRunning(running(link.Attrs().RawFlags))
+	}
+}
+
+// eachLink walks netlink messages and calls do for each that is about a link. What is cut short ends the walk.
+func eachLink(b []byte, do func(kind uint16, index int32, flags uint32)) {
+	const header, info = unix.SizeofNlMsghdr, unix.SizeofIfInfomsg
+	for len(b) >= header {
+		n := int(binary.NativeEndian.Uint32(b))
+		if n < header || n > len(b) {
+			return
+		}
+		kind := binary.NativeEndian.Uint16(b[4:])
+		if (kind == unix.RTM_NEWLINK || kind == unix.RTM_DELLINK) && n >= header+info {
+			m := b[header:]
+			do(kind, int32(binary.NativeEndian.Uint32(m[4:])), binary.NativeEndian.Uint32(m[8:]))
+		}
+		b = b[min((n+3)&^3, len(b)):]
+	}
+}
+
+// alive reports whether every descriptor has its interface.
+func (p *port) alive() bool {
+	return p.each(func(fd int) error {
+		_, _, err := attached(fd)
+		return err
+	}) == nil
+}
+
+// takeUp attaches the same descriptors to an interface that is there again, or that we may make again.
+func (p *port) takeUp() error {
+	if err := p.reattach(); err != nil {
+		return err
+	}
+	return p.configure()
+}
+
+// reattach gives the descriptors that lost their interface the one that now bears its name.
+func (p *port) reattach() error {
+	if p.o.Path != "" {
+		return p.reopen()
+	}
+	if !p.created() {
+		_, err := p.nl.LinkByName(p.name)
+		if errors.As(err, new(netlink.LinkNotFoundError)) {
+			return errors.New("waiting for it to be made again")
+		}
+	}
+	return p.each(func(fd int) error {
+		if _, _, err := attached(fd); err == nil {
+			return nil
+		}
+		return p.reattachFD(fd)
+	})
+}
+
+func (p *port) reattachFD(fd int) error {
+	vnet := p.vnet
+	if err := p.attach(fd); err != nil {
+		p.vnet = vnet
+		return p.explainAttach(err)
+	}
+	if p.vnet != vnet {
+		p.vnet = vnet
+		return errors.New("another program holds it with another kind of virtio header")
+	}
+	p.offload(fd)
+	return nil
+}
+
+// reopen takes up a macvtap that was made again: its descriptors are bound to the one that is no more, so new ones take their
+// numbers.
+func (p *port) reopen() error {
+	return p.each(func(fd int) error {
+		if _, _, err := attached(fd); err == nil {
+			return nil
+		}
+		fresh, err := p.openClone()
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fresh)
+		if err := p.reattachFD(fresh); err != nil {
+			return err
+		}
+		if err := unix.Dup3(fresh, fd, unix.O_CLOEXEC); err != nil {
+			return fmt.Errorf("cannot replace a descriptor: %w", err)
+		}
+		return nil
+	})
+}

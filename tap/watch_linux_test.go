@@ -1,0 +1,199 @@
+package tap
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// pump reads a queue in the background as a worker does, until the device is closed.
+func pump(t testing.TB, q Queue) {
+	done := make(chan error, 1)
+	go func() {
+		for {
+			if _, err := q.Read(time.Second); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		select {
+		case err := <-done:
+			if !errors.Is(err, ErrClosed) {
+				t.Errorf("read: %v", err)
+			}
+		case <-time.After(patience):
+			t.Error("Close did not end the read")
+		}
+	})
+}
+
+func TestDownAndUp(t *testing.T) {
+	for _, driver := range drivers {
+		t.Run(driver, func(t *testing.T) {
+			newNetns(t)
+			var d *Device
+			t.Cleanup(func() { d.Close() })
+			d, log := open(t, Options{Name: "tap0", Queues: 1, Driver: driver})
+			pump(t, d.Queues[0])
+			t.Cleanup(func() { d.Close() }) // before the pump is waited for
+
+			must(t, netlink.LinkSetDown(link(t, "tap0")))
+			until(t, "down", func() bool { return d.Stats().Downs == 1 })
+			f := probe(1)
+			if n := d.Queues[0].Write([]*Frame{&f, &f}); n != 0 || d.Stats().TxDown != 2 {
+				t.Errorf("wrote %d frames to a device that is down: %+v", n, d.Stats())
+			}
+			must(t, netlink.LinkSetUp(link(t, "tap0")))
+			until(t, "up", func() bool { return d.Stats().Ups == 1 })
+			if n := d.Queues[0].Write([]*Frame{&f}); n != 1 {
+				t.Errorf("not written after it came back: %+v", d.Stats())
+			}
+			if log.count("tap down") != 1 || log.count("tap up") != 1 {
+				t.Errorf("log: %s", log.b.String())
+			}
+			if s := d.Stats(); s.Losses != 0 || s.RxErrors != 0 {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
+// TestDeletedOurs: an interface that we made is made again under the same name and address, in the same bridge.
+func TestDeletedOurs(t *testing.T) {
+	for _, driver := range drivers {
+		t.Run(driver, func(t *testing.T) {
+			newNetns(t)
+			br := newBridge(t, "br0")
+			d, log := open(t, Options{Name: "tap0", Queues: 2, Driver: driver, Bridge: "br0", MTU: 1400})
+			for _, q := range d.Queues {
+				pump(t, q)
+			}
+			t.Cleanup(func() { d.Close() })
+			must(t, netlink.LinkDel(link(t, "tap0")))
+			until(t, "made again", func() bool { return d.Stats().Reattaches == 1 })
+			a := link(t, "tap0").Attrs()
+			if MAC(a.HardwareAddr) != d.KernelMAC || a.MTU != 1400 || a.MasterIndex != br.Attrs().Index || a.RawFlags&unix.IFF_UP == 0 {
+				t.Errorf("it is not what it was: %+v", a)
+			}
+			f := probe(1)
+			until(t, "writable", func() bool { return d.Queues[len(d.Queues)-1].Write([]*Frame{&f}) == 1 })
+			if s := d.Stats(); s.Losses != 1 || s.Downs != s.Ups || log.count("tap gone") != 1 || log.count("tap back") != 1 {
+				t.Errorf("%+v\n%s", s, log.b.String())
+			}
+		})
+	}
+}
+
+// TestDeletedPremade: an interface of somebody else is waited for.
+func TestDeletedPremade(t *testing.T) {
+	for _, driver := range drivers {
+		t.Run(driver, func(t *testing.T) {
+			newNetns(t)
+			premade(t, "tap0", netlink.TUNTAP_VNET_HDR|netlink.TUNTAP_MULTI_QUEUE)
+			d, log := open(t, Options{Name: "tap0", Queues: 2, Driver: driver})
+			for _, q := range d.Queues {
+				pump(t, q)
+			}
+			t.Cleanup(func() { d.Close() })
+			must(t, netlink.LinkDel(link(t, "tap0")))
+			until(t, "loss noticed", func() bool { return log.count("waiting for it to be made again") == 1 })
+			if link(t, "tap0") != nil {
+				t.Fatal("made again by us")
+			}
+			errorsAtFirst := d.Stats().RxErrors
+			premade(t, "tap0", netlink.TUNTAP_VNET_HDR|netlink.TUNTAP_MULTI_QUEUE)
+			until(t, "taken up", func() bool { return d.Stats().Reattaches == 1 })
+			if errorsAtFirst > 8 {
+				t.Errorf("%d read errors: a spin", errorsAtFirst)
+			}
+			must(t, d.Close())
+			if link(t, "tap0") == nil {
+				t.Error("it went with us")
+			}
+		})
+	}
+}
+
+// TestMoved: an interface that is moved to another namespace works on, and its loss over there is noticed.
+func TestMoved(t *testing.T) {
+	newNetns(t)
+	d, _ := open(t, Options{Name: "tap0", Queues: 1})
+	in := otherNetns(t)
+	var away netns.NsHandle
+	in(func() { away, _ = netns.Get() })
+	defer away.Close()
+	must(t, netlink.LinkSetNsFd(link(t, "tap0"), int(away)))
+	var send func(port, gso int, b []byte)
+	in(func() {
+		must(t, netlink.LinkSetUp(link(t, "tap0")))
+		send = routeOut(t, "tap0")
+	})
+	send(7, 0, []byte("over here"))
+	readUntil(t, d.Queues[0], func(f *Frame) bool { return f.Bytes()[12] == 8 && f.Bytes()[13] == 0 })
+	if d.Stats().Losses != 0 {
+		t.Error("counted as lost")
+	}
+	pump(t, d.Queues[0])
+	t.Cleanup(func() { d.Close() })
+	in(func() { must(t, netlink.LinkDel(link(t, "tap0"))) })
+	until(t, "loss noticed", func() bool { return d.Stats().Losses == 1 })
+}
+
+func TestCloseEndsRead(t *testing.T) {
+	for _, driver := range drivers {
+		t.Run(driver, func(t *testing.T) {
+			newNetns(t)
+			d, _ := open(t, Options{Name: "tap0", Queues: 2, Driver: driver})
+			ended := make(chan error, len(d.Queues))
+			for _, q := range d.Queues {
+				go func() {
+					for {
+						if _, err := q.Read(time.Hour); err != nil {
+							ended <- err
+							return
+						}
+					}
+				}()
+			}
+			f := probe(1)
+			must(t, d.Close())
+			for range d.Queues {
+				select {
+				case err := <-ended:
+					if !errors.Is(err, ErrClosed) {
+						t.Error(err)
+					}
+				case <-time.After(time.Second):
+					t.Fatal("a read went on for a second after Close")
+				}
+			}
+			if n := d.Queues[0].Write([]*Frame{&f}); n != 0 {
+				t.Error("written after Close")
+			}
+		})
+	}
+}
+
+// TestStaysInNamespace: a device that was opened in one namespace and lost is made again there, whatever thread does it.
+func TestStaysInNamespace(t *testing.T) {
+	newNetns(t)
+	in := otherNetns(t)
+	var d *Device
+	in(func() { d, _ = open(t, Options{Name: "tap7", Queues: 1}) })
+	in(func() { must(t, netlink.LinkDel(link(t, "tap7"))) })
+	until(t, "made again", func() bool { return d.Stats().Reattaches == 1 })
+	if link(t, "tap7") != nil {
+		t.Error("it is in the wrong namespace")
+	}
+	in(func() {
+		if link(t, "tap7") == nil {
+			t.Error("it is not in its namespace")
+		}
+	})
+}
