@@ -1,0 +1,178 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"tapdirector/conf"
+	"tapdirector/director"
+	"tapdirector/tap"
+)
+
+// A run, from the file to the last frame
+//
+//	1  conf.Load       all mistakes at once, or a complete configuration
+//	2  openDevices     one device for each interface; the first that fails ends the run
+//	3  withMACs        the director's own MAC on each
+//	4  director.New
+//	5  runTasks        the director and the signals, until one of them ends
+//	6  closeDevices    TAPs that we made go, others stay; this is what wakes workers that wait for frames
+//
+// Nothing is visible on the LAN before 5.
+
+// stopGrace is how long the director may take to stop once it was told to. With what comes after, a run ends within a second.
+const stopGrace = 800 * time.Millisecond
+
+// errStuck is a bug of ours: the process ends all the same, and the kernel takes the TAPs.
+var errStuck = fmt.Errorf("the director did not stop within %v", stopGrace)
+
+// environment is what a run takes from outside: everything that a test wants to replace.
+type environment struct {
+	log     *slog.Logger
+	answers *slog.Logger // what the user asked for by a signal: not subject to --log-level
+	open    func(tap.Options) (*tap.Device, error)
+	machine string // what tells this machine from others, for default MACs
+	signals <-chan os.Signal
+}
+
+// runCommand is `tapdirector -conf lb.toml`.
+func runCommand(cmd *cobra.Command) error {
+	path, err := confPath(cmd)
+	if err != nil {
+		return err
+	}
+	c, err := conf.Load(path)
+	if err != nil {
+		return &configError{err}
+	}
+	log := logger(cmd)
+	log.Info("start", "version", ownVersion(buildInfo()), "conf", path, "pid", os.Getpid())
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, append([]os.Signal{os.Interrupt, syscall.SIGTERM}, counterSignals...)...)
+	defer signal.Stop(signals)
+	return run(cmd.Context(), c, environment{
+		log:     log,
+		answers: newLogger(cmd.ErrOrStderr(), choiceOf(cmd, "log-format"), "info"),
+		open:    tap.Open,
+		machine: machineID(),
+		signals: signals,
+	})
+}
+
+// run is one life of a director: it returns nil after SIGINT, SIGTERM or the end of ctx, and why it failed otherwise.
+func run(ctx context.Context, c *conf.Config, e environment) error {
+	err := forward(ctx, c, e)
+	if err == nil {
+		e.log.Info("stopped")
+	}
+	return err
+}
+
+// forward is run from 2 to 6.
+func forward(ctx context.Context, c *conf.Config, e environment) (err error) {
+	devices, err := openDevices(c, e)
+	shut := sync.OnceValue(func() error { return closeDevices(devices) })
+	defer func() {
+		if err != errStuck { // else closing may be what is stuck
+			err = cmp.Or(err, shut())
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	c, err = withMACs(c, devices, e.machine)
+	if err != nil {
+		return err
+	}
+	d, err := director.New(director.Options{Config: c, Devices: devices, Log: e.log})
+	if err != nil {
+		return err
+	}
+	logStart(e.log, c, devices)
+	return runTasks(ctx, d, e, shut)
+}
+
+// openDevices opens the device of every interface; on failure those that are open come with the error.
+func openDevices(c *conf.Config, e environment) ([]*tap.Device, error) {
+	devices := make([]*tap.Device, 0, len(c.Interfaces))
+	for i := range c.Interfaces {
+		ifc := &c.Interfaces[i]
+		d, err := e.open(tap.Options{Name: ifc.Tap, Path: ifc.Device, Driver: ifc.Driver, Queues: ifc.Queues,
+			Bridge: ifc.Bridge, MTU: ifc.MTU, Log: e.log.With("interface", ifc.Name)})
+		if err != nil {
+			return devices, fmt.Errorf("interface %q: %w", ifc.Name, err)
+		}
+		devices = append(devices, d)
+	}
+	return devices, nil
+}
+
+// closeDevices closes them all, the last opened first.
+func closeDevices(devices []*tap.Device) error {
+	var errs []error
+	for _, d := range slices.Backward(devices) {
+		if err := d.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("close %s: %w", d.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// runTasks runs the director and the signals until the director fails or is told to stop. Then shut closes the devices: a
+// worker that waits for a frame ends by that at once.
+func runTasks(ctx context.Context, d *director.Director, e environment, shut func() error) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.Run(ctx) })
+	g.Go(func() error {
+		defer stop()
+		watchSignals(ctx, e, d.Counters)
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		return shut()
+	})
+	done := make(chan error, 1)
+	go func() { done <- g.Wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(stopGrace):
+		return errStuck
+	}
+}
+
+// watchSignals logs the counters at a counter signal and returns at any other, or when ctx ends.
+func watchSignals(ctx context.Context, e environment, counters func() []director.Counter) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case s := <-e.signals:
+			if !slices.Contains(counterSignals, s) {
+				e.log.Info("stop", "signal", s.String())
+				return
+			}
+			logCounters(e.answers, counters())
+		}
+	}
+}
