@@ -1,0 +1,70 @@
+# tapdirector: build, test, show. `make` alone lists the targets.
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+GO          ?= go
+BIN         := $(CURDIR)/bin
+FUZZTIME    ?= 20s
+BENCHTIME   ?= 1s
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+RACE        ?=
+# The commit is stamped into the binary where git knows it.
+BUILDVCS    := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
+TESTFLAGS   ?=
+
+# The race detector is written in C and needs cgo; all else is Go.
+ifneq ($(RACE),)
+TESTFLAGS += -race
+TESTENV   := CGO_ENABLED=1
+else
+TESTENV   := CGO_ENABLED=0
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help build test demo bench fuzz lint fmt cross clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build ./tapdirector, one static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(BUILDVCS) -ldflags '-s -w' -o tapdirector .
+
+test: ## run all tests and list those that were skipped (RACE=1: with the race detector)
+	@mkdir -p $(BIN)
+	@$(TESTENV) $(GO) test -v $(TESTFLAGS) ./... 2>&1 | tee $(BIN)/test.log | awk -f .ci/testsummary.awk
+
+demo: build ## show it live: a client, a director and three servers, by NAT and by DR
+	./tapdirector lab --method nat
+	./tapdirector lab --method dr
+
+bench: ## run the Go benchmarks (BENCHTIME=1s)
+	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+fuzz: ## run every fuzz target (FUZZTIME=20s for each)
+	@grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed 's/:func / /' | sort | \
+	while read -r file target; do \
+		echo "== $$target ($$(dirname $$file))"; \
+		CGO_ENABLED=0 $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$(dirname $$file) </dev/null; \
+	done
+
+lint: $(BIN)/staticcheck ## gofmt, go vet and staticcheck
+	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+		if [ -n "$$bad" ]; then echo "not formatted (make fmt): $$bad"; exit 1; fi
+	$(GO) vet ./...
+	$(BIN)/staticcheck ./...
+
+$(BIN)/staticcheck: Makefile
+	GOBIN=$(BIN) CGO_ENABLED=0 $(GO) install $(STATICCHECK)
+	@touch $@
+
+fmt: ## format all Go files
+	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
+
+cross: ## build for the other systems (the results are thrown away)
+	@for target in linux/amd64 linux/arm64 darwin/arm64 darwin/amd64 windows/amd64; do \
+		echo "build $$target"; \
+		CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} $(GO) build -o /dev/null . ; \
+		CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} $(GO) vet ./... ; \
+	done
+
+clean: ## remove what was built
+	rm -rf $(BIN) tapdirector
