@@ -75,9 +75,9 @@ func (d *draft) readInterface(s *section) {
 // attachment judges the keys that say what an interface is attached to.
 func attachment(s *section, i *Interface) {
 	switch {
-	case s.raw["tap"] != nil && s.raw["device"] != nil:
+	case s.has("tap") && s.has("device"):
 		s.add(`tap and device: one of the two: a TAP by name, or a macvtap's character device`)
-	case s.raw["tap"] == nil && s.raw["device"] == nil:
+	case !s.has("tap") && !s.has("device"):
 		s.add(`tap: missing: write tap = "tap0", or device = "/dev/tap7" for a macvtap`)
 	case i.Device != "" && i.Bridge != "":
 		s.add("bridge %q: only for a tap: a macvtap is on its NIC already", i.Bridge)

@@ -29,6 +29,9 @@ func (s *section) take(key string) (any, bool) {
 	return v, ok
 }
 
+// has reports whether the file says something of a key, right or wrong.
+func (s *section) has(key string) bool { return s.raw[key] != nil && s.raw[key] != "" }
+
 // wrong reports a value of the wrong type.
 func (s *section) wrong(key, want string, v any) {
 	s.add("%s: expected %s, got %s", key, want, show(v))

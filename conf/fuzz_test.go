@@ -1,0 +1,85 @@
+package conf
+
+import (
+	"errors"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// FuzzConfig: no text makes the parser panic; what it refuses comes with sorted mistakes that name the file; what it accepts can be used
+// without another look. testdata/fuzz has what was found, here are the seeds.
+func FuzzConfig(f *testing.F) {
+	f.Add(Reference)
+	f.Add(good)
+	f.Add(inIPv6(good))
+	for _, tc := range slices.Concat(ofBothFamilies, ofOneFamily) {
+		f.Add(strings.NewReplacer(tc.edits...).Replace(good))
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := parse(text)
+		if err != nil {
+			checkErrors(t, err)
+			return
+		}
+		checkConsistent(t, c)
+		if err := Table(io.Discard, c); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func checkErrors(t *testing.T, err error) {
+	var all Errors
+	if !errors.As(err, &all) || len(all) == 0 {
+		t.Fatalf("%T: %v", err, err)
+	}
+	for i, m := range all {
+		if !strings.HasPrefix(m.Error(), "lb.toml: ") || strings.Contains(m.Error(), "\n") {
+			t.Errorf("mistake %q", m.Error())
+		}
+		if i > 0 && slices.Compare(all[i-1].rank[:], m.rank[:]) > 0 {
+			t.Errorf("%q comes before %q", all[i-1].Error(), m.Error())
+		}
+	}
+}
+
+// checkConsistent is what the director relies on.
+func checkConsistent(t *testing.T, c *Config) {
+	expect := func(ok bool, what string, about any) {
+		if !ok {
+			t.Errorf("%s: %+v", what, about)
+		}
+	}
+	known := func(i int) bool { return i >= 0 && i < len(c.Interfaces) }
+	holds := func(i int, a netip.Addr) bool {
+		return slices.ContainsFunc(c.Interfaces[i].Addresses, func(p netip.Prefix) bool { return p.Contains(a) })
+	}
+	expect(len(c.Interfaces) > 0 && len(c.Interfaces) <= 64 && len(c.Services) > 0, "numbers", c)
+	for _, f := range c.Interfaces {
+		expect(f.Name != "" && (f.Tap == "") != (f.Device == "") && len(f.Tap) <= 15, "interface", f)
+		expect(f.MAC[0]&1 == 0 && f.Queues >= 0 && f.Queues <= 16 && (f.MTU == 0 || f.MTU >= 576 && f.MTU <= 65535), "interface", f)
+		expect(f.Driver != "" && f.Reply != "", "interface", f)
+	}
+	for _, r := range c.Routes {
+		expect(r.To.IsValid() && r.To == r.To.Masked() && known(r.Interface) && holds(r.Interface, r.Via), "route", r)
+	}
+	for _, v := range c.Services {
+		expect(v.Name != "" && usable(v.Listen) && known(v.Interface) && len(v.Servers) > 0, "service", v)
+		expect(slices.Contains(methods.now, v.Method) && slices.Contains(schedulers.now, v.Scheduler) && v.OnNoServer != "", "service", v)
+		for _, s := range v.Servers {
+			expect(usable(s.Address) && s.Address.Addr().Is4() == v.Listen.Addr().Is4() && s.Weight >= 0 && s.Weight <= 65535, "server", s)
+			expect(known(s.Iface) && holds(s.Iface, s.Via) && s.MAC[0]&1 == 0, "server", s)
+			expect(v.Method != "dr" || s.Via == s.Address.Addr() && s.Address.Port() == v.Listen.Port(), "dr server", s)
+		}
+	}
+	expect(c.Limits.Connections > 0 && c.Limits.HostRate > 0 && c.Limits.ICMPRate >= 0, "limits", c.Limits)
+	expect(c.Timeouts.TCP > 0 && c.Timeouts.TCPFin > 0 && c.Timeouts.UDP > 0, "timeouts", c.Timeouts)
+}
+
+// usable reports whether a is an address and port of one host, with IPv4 as IPv4.
+func usable(a netip.AddrPort) bool {
+	return a.IsValid() && a.Port() != 0 && a.Addr() == a.Addr().Unmap() && a.Addr().Zone() == "" && !a.Addr().IsUnspecified() && !a.Addr().IsMulticast()
+}
