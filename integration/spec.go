@@ -22,6 +22,7 @@ package integration
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 )
 
@@ -43,6 +44,7 @@ type Spec struct {
 	InterfaceKeys map[string]string // more lines of lb.toml for an interface, by its name ("ext", "int")
 	ServiceKeys   string            // more lines of lb.toml for each service
 	Extra         string            // more of lb.toml, at its end
+	Log           *slog.Logger      // of the director; nil: nothing is logged
 }
 
 // MaxServers is how many servers a world has at most: their addresses end in 11, 12, ... 99.
@@ -72,6 +74,7 @@ func (s Spec) complete() (Spec, error) {
 	s.Queues = orDefault(s.Queues, 1)
 	s.MTU = orDefault(s.MTU, 1500)
 	s.IntMTU = orDefault(s.IntMTU, s.MTU)
+	s.Log = orDefault(s.Log, slog.New(slog.DiscardHandler))
 	switch {
 	case s.Method != "nat" && s.Method != "dr":
 		return s, fmt.Errorf("method %q: must be nat or dr", s.Method)

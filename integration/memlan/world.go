@@ -1,0 +1,201 @@
+package memlan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"tapdirector/conf"
+	"tapdirector/director"
+	"tapdirector/integration"
+	"tapdirector/integration/app"
+	"tapdirector/tap"
+)
+
+// World is a plan in memory, running. It is an integration.World that also counts faults and shows its frames.
+type World struct {
+	Plan   *integration.Plan
+	Config string // the lb.toml that the director runs
+
+	switches map[string]*Switch
+	ports    []*Port
+	devices  []*device
+	client   *Host
+	hosts    []*Host // of the servers
+	servers  []*app.Server
+	director *director.Director
+	faults   faults
+
+	cancel context.CancelFunc
+	tasks  *errgroup.Group
+	once   sync.Once
+	err    error
+}
+
+// New builds the world of a spec and starts it. Nothing of it needs rights or a network. It is to be closed.
+func New(s integration.Spec) (*World, error) {
+	plan, err := integration.NewPlan(s)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	tasks, ctx := errgroup.WithContext(ctx)
+	w := &World{Plan: plan, Config: plan.Config(nil), switches: map[string]*Switch{}, cancel: cancel, tasks: tasks}
+	if err := w.build(ctx); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
+}
+
+// build goes from the wire to what hangs on it; the director comes last, so that it finds its servers.
+func (w *World) build(ctx context.Context) error {
+	for _, lan := range w.Plan.LANs {
+		w.switches[lan] = NewSwitch()
+	}
+	for i, plan := range w.Plan.Servers {
+		if err := w.addServer(ctx, plan, byte(11+i)); err != nil {
+			return err
+		}
+	}
+	client, err := newHost(w, w.Plan.Client, 2)
+	w.client = client
+	if err != nil {
+		return err
+	}
+	return w.startDirector(ctx)
+}
+
+func (w *World) addServer(ctx context.Context, plan integration.Host, n byte) error {
+	h, err := newHost(w, plan, n)
+	w.hosts = append(w.hosts, h)
+	if err != nil {
+		return err
+	}
+	l, err := h.Listen(plan.Listen)
+	if err != nil {
+		return fmt.Errorf("server %s: %w", plan.Name, err)
+	}
+	p, err := h.ListenPacket(plan.Listen)
+	if err != nil {
+		l.Close()
+		return fmt.Errorf("server %s: %w", plan.Name, err)
+	}
+	s := &app.Server{Name: plan.Name}
+	w.servers = append(w.servers, s)
+	w.tasks.Go(func() error { return s.Serve(ctx, l) })
+	w.tasks.Go(func() error { return s.ServePacket(ctx, p) })
+	return nil
+}
+
+// startDirector goes the way of main: the file's text, parsed, on devices.
+func (w *World) startDirector(ctx context.Context) error {
+	config, err := conf.Parse(strings.NewReader(w.Config), "lb.toml")
+	if err != nil {
+		return fmt.Errorf("%w\nin:\n%s", err, w.Config)
+	}
+	var devices []*tap.Device
+	for _, i := range w.Plan.Interfaces {
+		d := newDevice(w, i)
+		w.devices = append(w.devices, d)
+		devices = append(devices, d.dev)
+	}
+	w.director, err = director.New(director.Options{Config: config, Devices: devices, Log: w.Plan.Spec.Log})
+	if err != nil {
+		return err
+	}
+	w.tasks.Go(func() error { return w.director.Run(ctx) })
+	return nil
+}
+
+// VIP returns the address of the services.
+func (w *World) VIP() netip.AddrPort { return w.Plan.VIP }
+
+// Dial connects the client to the VIP.
+func (w *World) Dial(ctx context.Context, network string) (net.Conn, error) {
+	return w.client.Dial(ctx, network, w.Plan.VIP)
+}
+
+// Servers returns the servers in the order of lb.toml.
+func (w *World) Servers() []*app.Server { return w.servers }
+
+// Client returns the client, for more than a dial to the VIP.
+func (w *World) Client() *Host { return w.client }
+
+// Host returns the host of server i.
+func (w *World) Host(i int) *Host { return w.hosts[i] }
+
+// everyHost returns those that were built.
+func (w *World) everyHost() []*Host {
+	if w.client == nil {
+		return w.hosts
+	}
+	return append(slices.Clone(w.hosts), w.client)
+}
+
+// Counters returns the director's.
+func (w *World) Counters() []director.Counter { return w.director.Counters() }
+
+// Faults returns what hosts, links and the director's devices held against frames, by point and fault. Those that are 0 are left out.
+func (w *World) Faults() map[string]uint64 {
+	var now faults
+	for name, n := range w.faults.all() {
+		now.add(name, n)
+	}
+	for _, h := range w.everyHost() {
+		h.countFaults(&now)
+	}
+	return now.all()
+}
+
+// Drops returns how many frames found a full queue, by point.
+func (w *World) Drops() map[string]uint64 {
+	drops := map[string]uint64{}
+	for _, p := range w.ports {
+		if n := p.Drops(); n > 0 {
+			drops[p.Name] = n
+		}
+	}
+	return drops
+}
+
+// Observe adds an observer to every point.
+func (w *World) Observe(o integration.Observer) {
+	w.ObserveFrames(func(point, dir string, f *tap.Frame) { o(point, dir, f.Bytes()) })
+}
+
+// ObserveFrames is Observe with virtio headers.
+func (w *World) ObserveFrames(fn func(point, dir string, f *tap.Frame)) {
+	for _, p := range w.ports {
+		p.Observe(func(dir string, f *tap.Frame) { fn(p.Name, dir, f) })
+	}
+}
+
+// Plug adds a host of the test's own to a LAN: frames are made and read by hand.
+func (w *World) Plug(lan, name string, deliver func(f *tap.Frame)) *Port {
+	return w.switches[lan].Plug(name, deliver)
+}
+
+// Close takes everything down: devices first, which ends the director's reads at once, then tasks, stacks and the wire.
+func (w *World) Close() error {
+	w.once.Do(func() {
+		w.cancel()
+		for _, d := range w.devices {
+			w.err = errors.Join(w.err, d.dev.Close())
+		}
+		w.err = errors.Join(w.err, w.tasks.Wait())
+		for _, h := range w.everyHost() {
+			h.close()
+		}
+		for _, s := range w.switches {
+			s.Close()
+		}
+	})
+	return w.err
+}
