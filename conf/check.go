@@ -31,6 +31,7 @@ func (f firsts[K]) taken(k K, user string) string {
 // interfaceAt is the place of an interface.
 func (d *draft) interfaceAt(i int) place { return itemPlace("interface", d.c.Interfaces[i].Name, i) }
 
+// checkInterfaces looks at each interface by itself and against the others.
 func (d *draft) checkInterfaces() {
 	if n := len(d.c.Interfaces); n > maxInterfaces {
 		d.add(place{rank: rank{rankInterface}}, "%d interfaces: at most %d", n, maxInterfaces)
@@ -50,7 +51,7 @@ func (d *draft) checkInterfaces() {
 // checkTwins looks for what two interfaces cannot both have.
 func (d *draft) checkTwins() {
 	names, devices, macs, addresses := firsts[string]{}, firsts[string]{}, firsts[[6]byte]{}, firsts[netip.Addr]{}
-	taps := map[string]string{}
+	taps := map[string]string{} // by name, to find a bridge that is a tap; it may be defined further down
 	for i := range d.c.Interfaces {
 		f, at := &d.c.Interfaces[i], d.interfaceAt(i)
 		if first := names.taken(f.Name, itemPlace("interface", "", i).text); first != "" {
@@ -98,6 +99,7 @@ func (d *draft) carriesIPv6(iface int) bool {
 	return false
 }
 
+// checkRoutes: a gateway must be another host on a network of ours. What is behind it is not judged: it is the gateway's business.
 func (d *draft) checkRoutes() {
 	destinations := firsts[netip.Prefix]{}
 	vips := d.vips()

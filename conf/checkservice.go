@@ -13,6 +13,7 @@ type socket struct {
 	listen   netip.AddrPort
 }
 
+// checkServices looks at names and sockets, then at what the services need of interfaces and servers.
 func (d *draft) checkServices() {
 	names, sockets := firsts[string]{}, firsts[socket]{}
 	for i := range d.c.Services {
@@ -41,6 +42,7 @@ func (d *draft) checkOwners() {
 	owners := map[netip.Addr]int{} // the first service of each VIP that has an owner
 	for i := range d.c.Services {
 		v, at := &d.c.Services[i], d.serviceAt(i)
+		// A name that is wrong hides what the prefix would have said, so only the name is told.
 		vip, name := v.Listen.Addr(), d.owners[i]
 		if name != "" && v.Interface < 0 {
 			d.add(at, "interface %q: there is none of that name%s", name, didYouMean(name, d.interfaceNames()))
@@ -116,6 +118,8 @@ func (d *draft) networkOf(iface int, a netip.Addr) netip.Prefix {
 	return netip.Prefix{}
 }
 
+// checkServers judges each server by itself, then against the others: in its own service an address may appear once, in several services
+// as often as one likes, but then always with the same MAC, because there is one neighbour slot for it.
 func (d *draft) checkServers() {
 	vips, macs := d.vips(), d.interfaceMACs()
 	static := map[netip.Addr]*Server{}
@@ -176,6 +180,7 @@ func (d *draft) checkServer(at place, v *Service, s *Server, owner string) {
 		d.add(at, "address %q: the VIP of %s: packets would come back to the director", s.Address, owner)
 	case d.holder(a) >= 0:
 		d.add(at, "address %q: the director's own address, on %s", s.Address, d.interfaceAt(d.holder(a)).text)
+	// From here on by the way that packets take.
 	case s.Iface < 0 && !d.vague:
 		d.add(at, "address %q: on the network of no interface, and no route leads there", s.Address)
 	case d.edge(a) != "":

@@ -15,7 +15,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add(Reference)
 	f.Add(good)
 	f.Add(inIPv6(good))
-	for _, tc := range slices.Concat(ofBothFamilies, ofOneFamily) {
+	for _, tc := range slices.Concat(filesAndInterfaces, routesAndServices, ofOneFamily) {
 		f.Add(strings.NewReplacer(tc.edits...).Replace(good))
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -2,6 +2,7 @@ package conf
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -198,5 +199,58 @@ func TestDuration(t *testing.T) {
 		if c := mustParse(t, good+"[timeouts]\ntcp = "+text+"\n"); c.Timeouts.TCP != want {
 			t.Errorf("tcp = %s is %v, want %v", text, c.Timeouts.TCP, want)
 		}
+	}
+}
+
+// TestDocs: the file that docs/configuration.md begins with is valid.
+func TestDocs(t *testing.T) {
+	page, err := os.ReadFile("../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(page), "```toml\n")
+	block, _, ok := strings.Cut(block, "```")
+	if !ok {
+		t.Fatal("no toml in the page")
+	}
+	if c := mustParse(t, block); !c.Interfaces[0].Forward || len(c.Services[0].Servers) != 2 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestMany: two thousand services with five servers each, to see that every one is told apart.
+func TestMany(t *testing.T) {
+	c := mustParse(t, manyServices(2000))
+	for i, v := range c.Services {
+		if v.Name != fmt.Sprint("s", i) || len(v.Servers) != 5 || v.Servers[4].Iface != 0 {
+			t.Fatalf("service %d is %+v", i, v)
+		}
+	}
+}
+
+// manyServices writes n services on one address with five servers each.
+func manyServices(n int) string {
+	var b strings.Builder
+	b.WriteString("[[interface]]\nname = \"lan\"\ntap = \"tap0\"\naddresses = [\"10.0.0.1/8\"]\n")
+	for i := range n {
+		fmt.Fprintf(&b, "[[service]]\nname = \"s%d\"\nlisten = \"10.0.0.2:%d\"\n", i, i+1)
+		for j := range 5 {
+			fmt.Fprintf(&b, "[[service.server]]\naddress = \"10.1.%d.%d\"\n", j, i%250+1)
+		}
+	}
+	return b.String()
+}
+
+// BenchmarkParse shows that the cost grows with the file and not with its square.
+func BenchmarkParse(b *testing.B) {
+	for _, n := range []int{10, 100, 1000} {
+		text := manyServices(n)
+		b.Run(fmt.Sprintf("services=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				if _, err := parse(text); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -50,6 +50,8 @@ func (d *draft) read(tree map[string]any) {
 	d.vague = d.vague || len(d.c.Interfaces) == 0
 }
 
+// readInterface reads one [[interface]]. An interface with mistakes stays in the list, so that the places of the others are those of the
+// file.
 func (d *draft) readInterface(s *section) {
 	defer s.finish()
 	i := Interface{
@@ -99,6 +101,7 @@ func attachment(s *section, i *Interface) {
 	}
 }
 
+// readAddresses reads the DIPs. Each that cannot be read may have been the network of any server: from then on nothing is unreachable.
 func (d *draft) readAddresses(s *section) (addresses []netip.Prefix) {
 	if _, isArray := s.raw["addresses"].([]any); !isArray && s.raw["addresses"] != nil {
 		d.vague = true
@@ -115,6 +118,7 @@ func (d *draft) readAddresses(s *section) (addresses []netip.Prefix) {
 	return addresses
 }
 
+// readMAC reads an optional MAC; zero when absent or wrong.
 func readMAC(s *section) (mac [6]byte) {
 	text := s.text("mac")
 	if text == "" {
@@ -137,6 +141,7 @@ func readMTU(s *section) int {
 	return mtu
 }
 
+// readRoute reads one [[route]]. Servers may be behind it, so one that cannot be read makes the draft vague as well.
 func (d *draft) readRoute(s *section) {
 	defer s.finish()
 	to, okTo := readValue(s, "to", "0.0.0.0/0", parseDestination)
@@ -174,6 +179,7 @@ func family(a netip.Addr) string {
 	return "IPv6"
 }
 
+// readService reads one [[service]] with its servers. Its method decides nothing yet: what nat and dr need is for the cross checks.
 func (d *draft) readService(s *section) {
 	defer s.finish()
 	v := Service{
@@ -202,6 +208,8 @@ func readListen(s *section) netip.AddrPort {
 	return listen
 }
 
+// readServer reads one [[service.server]] of v, whose port is the default. Where v's listen is wrong the port stays 0; nobody sees it,
+// because such a file is refused.
 func readServer(s *section, v *Service) Server {
 	defer s.finish()
 	address, _ := readValue(s, "address", "10.77.2.12:8000", parseEndpoint)
@@ -216,6 +224,8 @@ func readServer(s *section, v *Service) Server {
 	}
 }
 
+// readLimits reads [limits]. The default of connections is a bound of memory: 2^20 entries of 128 bytes are 128 MiB. Those of the rates
+// bound what a flood can take: 1000 ICMP errors cost next to nothing, 20 000 frames to the host some 25 %.
 func (d *draft) readLimits(s *section) {
 	defer s.finish()
 	d.c.Limits = Limits{
@@ -225,6 +235,7 @@ func (d *draft) readLimits(s *section) {
 	}
 }
 
+// readTimeouts reads [timeouts]; the defaults are IPVS's.
 func (d *draft) readTimeouts(s *section) {
 	defer s.finish()
 	d.c.Timeouts = Timeouts{

@@ -67,6 +67,7 @@ func (s *section) text(key string) string {
 
 // required returns a string that must be there. ok is false when a mistake was reported.
 func (s *section) required(key, example string) (t string, ok bool) {
+	// A value of the wrong type is reported by text and must not be called missing as well.
 	v, there := s.raw[key]
 	t = s.text(key)
 	_, isText := v.(string)
@@ -243,6 +244,7 @@ func asTables(v any) ([]map[string]any, bool) {
 	if tables, ok := v.([]map[string]any); ok {
 		return tables, true
 	}
+	// An array of inline tables arrives as an array of anything.
 	array, ok := v.([]any)
 	if !ok {
 		return nil, false

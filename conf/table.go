@@ -30,6 +30,7 @@ func row(w io.Writer, cells ...any) {
 	fmt.Fprintln(w, strings.Join(texts, "\t"))
 }
 
+// tableInterfaces shows what the director attaches to.
 func tableInterfaces(w io.Writer, c *Config) {
 	row(w, "INTERFACE", "ATTACHED TO", "DRIVER", "MAC", "ADDRESSES", "QUEUES", "MTU", "REPLY", "OPTIONS")
 	for i := range c.Interfaces {
@@ -79,6 +80,7 @@ func join(addresses []netip.Prefix) string {
 	return strings.Join(texts, ",")
 }
 
+// tableRoutes is left out where there are no routes, which is usual.
 func tableRoutes(w io.Writer, c *Config) {
 	if len(c.Routes) == 0 {
 		return
@@ -90,6 +92,7 @@ func tableRoutes(w io.Writer, c *Config) {
 	}
 }
 
+// tableServices shows the virtual services and where their VIPs are answered for.
 func tableServices(w io.Writer, c *Config) {
 	row(w)
 	row(w, "SERVICE", "LISTEN", "PROTOCOL", "METHOD", "SCHEDULER", "VIP ON", "NO SERVER", "SERVERS")
@@ -99,6 +102,7 @@ func tableServices(w io.Writer, c *Config) {
 	}
 }
 
+// tableServers shows the way to each real server: the part of the file's meaning that is hardest to see in it.
 func tableServers(w io.Writer, c *Config) {
 	row(w)
 	row(w, "SERVER OF", "ADDRESS", "WEIGHT", "NEXT HOP", "INTERFACE", "MAC")
@@ -111,6 +115,7 @@ func tableServers(w io.Writer, c *Config) {
 	}
 }
 
+// tableBounds shows the numbers of [limits] and [timeouts].
 func tableBounds(w io.Writer, c *Config) {
 	row(w)
 	row(w, "LIMIT", "VALUE")

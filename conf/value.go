@@ -149,6 +149,7 @@ func splitEndpoint(text string) (host, port string, hasPort bool) {
 
 // parsePort reads one port, 1 to 65535.
 func parsePort(text string) (uint16, string) {
+	// Port 0 (every port) and ranges are LVS's and planned: they get an answer of their own, not "wrong".
 	n, err := strconv.ParseUint(text, 10, 16)
 	low, high, isRange := strings.Cut(text, "-")
 	switch {
@@ -169,7 +170,7 @@ func isNumber(text string) bool {
 
 // parseMAC reads the hardware address of one Ethernet station.
 func parseMAC(text string) (mac [6]byte, wrong string) {
-	b, err := net.ParseMAC(text)
+	b, err := net.ParseMAC(text) // takes EUI-64 and InfiniBand too
 	switch {
 	case err != nil || len(b) != len(mac):
 		return mac, `not a MAC address, like "02:00:00:00:aa:01"`
