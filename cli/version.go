@@ -42,7 +42,8 @@ func buildInfo() *debug.BuildInfo {
 	return info
 }
 
-// ownVersion is the module's version, and the commit where the build knew it: "(devel) commit 0123456789ab 2026-01-02T03:04:05Z, modified".
+// ownVersion is the module's version, and the commit where the build knew it and the version does not tell:
+// "v0.0.0-20260102030405-0123456789ab+dirty", "v1.2.3 commit 0123456789ab 2026-01-02T03:04:05Z, modified".
 func ownVersion(info *debug.BuildInfo) string {
 	version := info.Main.Version
 	if version == "" {
@@ -54,9 +55,12 @@ func ownVersion(info *debug.BuildInfo) string {
 			vcs[name] = s.Value
 		}
 	}
-	if revision := vcs["revision"]; revision != "" {
-		version += " commit " + revision[:min(12, len(revision))] + " " + vcs["time"]
+	revision := vcs["revision"]
+	revision = revision[:min(12, len(revision))]
+	if strings.Contains(version, revision) { // also when there is none: a version that Go made of a commit holds all this
+		return version
 	}
+	version += " commit " + revision + " " + vcs["time"]
 	if vcs["modified"] == "true" {
 		version += ", modified"
 	}

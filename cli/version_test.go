@@ -28,6 +28,8 @@ func TestOwnVersion(t *testing.T) {
 	}{
 		{"nothing known", debug.BuildInfo{}, "(devel)"},
 		{"released", debug.BuildInfo{Main: debug.Module{Version: "v1.2.3"}}, "v1.2.3"},
+		{"made of a commit", debug.BuildInfo{Main: debug.Module{Version: "v0.0.0-20260102030405-0123456789ab+dirty"}, Settings: settings},
+			"v0.0.0-20260102030405-0123456789ab+dirty"},
 		{"commit", debug.BuildInfo{Settings: settings}, "(devel) commit 0123456789ab 2026-01-02T03:04:05Z"},
 		{"modified", debug.BuildInfo{Settings: append(settings, debug.BuildSetting{Key: "vcs.modified", Value: "true"})},
 			"(devel) commit 0123456789ab 2026-01-02T03:04:05Z, modified"},
