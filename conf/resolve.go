@@ -69,7 +69,8 @@ func (d *draft) hop(a netip.Addr) (via netip.Addr, iface int) {
 	return via, iface
 }
 
-// forwards returns an interface's forward: as written, else true where a NAT service's servers are, whose default gateway we are.
+// forwards returns an interface's forward: as written, else true where a NAT service has its servers, whose default gateway we are, or its
+// VIP: what the world answers them comes in there.
 func (d *draft) forwards(iface int) bool {
 	if f := d.forward[iface]; f != nil {
 		return *f
@@ -77,6 +78,9 @@ func (d *draft) forwards(iface int) bool {
 	for i := range d.c.Services {
 		if d.c.Services[i].Method != "nat" {
 			continue
+		}
+		if d.c.Services[i].Interface == iface {
+			return true
 		}
 		for j := range d.c.Services[i].Servers {
 			if d.c.Services[i].Servers[j].Iface == iface {

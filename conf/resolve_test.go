@@ -102,7 +102,7 @@ server = [{address = "10.77.1.11"}, {address = "10.77.1.12", weight = 0}]
 	}
 }
 
-// TestForward: the default is where NAT servers are.
+// TestForward: the default is where NAT servers and VIPs are.
 func TestForward(t *testing.T) {
 	atInt := "name = \"int\"\n"
 	for _, tc := range []struct {
@@ -110,11 +110,11 @@ func TestForward(t *testing.T) {
 		edits []string
 		want  []bool
 	}{
-		{"on where NAT servers are", nil, []bool{false, true}},
-		{"off if told", []string{atInt, atInt + "forward = false\n"}, []bool{false, false}},
+		{"on where NAT servers and VIPs are", nil, []bool{true, true}},
+		{"off if told", []string{atInt, atInt + "forward = false\n"}, []bool{true, false}},
 		{"on if told", []string{atExt, atExt + "forward = true\n"}, []bool{true, true}},
 		{"off for dr", []string{atWeb, atWeb + "method = \"dr\"\n", "10.77.2.11:8000", "10.77.2.11", "10.77.2.12:8000", "10.77.2.12"}, []bool{false, false}},
-		{"on where the gateway to NAT servers is", []string{"10.77.2.11:8000", "10.77.9.11:8000", "10.77.2.12:8000", "10.77.9.12:8000"}, []bool{false, true}},
+		{"on where the gateway to NAT servers is", []string{"10.77.2.11:8000", "10.77.9.11:8000", "10.77.2.12:8000", "10.77.9.12:8000"}, []bool{true, true}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			inBothFamilies(t, func(t *testing.T, form func(string) string) {
