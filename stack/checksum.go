@@ -58,22 +58,17 @@ func fold(s uint64) uint16 {
 	return uint16(s>>16 + s)
 }
 
+// fold64 folds a sum of 64-bit words and what was left over, at most 33 bits.
+func fold64(s, rest uint64) uint16 { return fold(s>>32 + s&0xffffffff + rest) }
+
 // patch returns a full checksum after an edit (RFC 1624, equation 3).
 func patch(csum uint16, d delta) uint16 { return ^fold(uint64(^csum) + uint64(d)) }
 
 // patchPartial returns a partial checksum after an edit of the pseudo-header.
 func patchPartial(seed uint16, d delta) uint16 { return fold(uint64(seed) + uint64(d)) }
 
-// ipv4ChecksumOK reports whether the IPv4 header of hdrLen bytes, which ip holds, sums up to zero.
-func ipv4ChecksumOK(ip []byte, hdrLen int) bool {
-	h := ip[:ipv4MinLen]
-	s := uint64(binary.BigEndian.Uint32(h)) + uint64(binary.BigEndian.Uint32(h[4:])) + uint64(binary.BigEndian.Uint32(h[8:])) +
-		uint64(binary.BigEndian.Uint32(h[12:])) + uint64(binary.BigEndian.Uint32(h[16:]))
-	for o := ip[ipv4MinLen:hdrLen]; len(o) >= 4; o = o[4:] {
-		s += uint64(binary.BigEndian.Uint32(o))
-	}
-	return fold(s) == 0xffff
-}
+// ipv4ChecksumOK reports whether the IPv4 header that is h, whole, sums up to zero.
+func ipv4ChecksumOK(h []byte) bool { return checksum.Checksum(h, 0) == 0xffff }
 
 // setIPv4Checksum computes the checksum of the IPv4 header that is h, whole.
 func setIPv4Checksum(h []byte) {
@@ -90,7 +85,7 @@ func (p *Packet) pseudoHeader(l4Len int) uint16 {
 	s, c := bits.Add64(p.Src.hi, p.Dst.hi, 0)
 	s, c = bits.Add64(s, p.Src.lo, c)
 	s, c = bits.Add64(s, p.Dst.lo, c)
-	return fold(s>>32 + s&0xffffffff + c + uint64(p.Proto) + uint64(l4Len))
+	return fold64(s, c+uint64(p.Proto)+uint64(l4Len))
 }
 
 // l4Packet returns the bytes that the L4 checksum covers. For UDP the header says how many; trailing bytes are not its own.
@@ -133,7 +128,7 @@ func CompleteChecksum(f *tap.Frame, p *Packet) {
 // without checksum. IPv6 UDP without checksum is wrong (RFC 8200 section 8.1). It reads the whole packet: not for the path.
 func ChecksumOK(f *tap.Frame, p *Packet) bool {
 	b := f.Bytes()
-	if p.Kind == KindIPv4 && !ipv4ChecksumOK(b[p.L3:], int(b[p.L3]&15)*4) {
+	if p.Kind == KindIPv4 && !ipv4ChecksumOK(b[p.L3:][:ipv4HeaderLen(b[p.L3:])]) {
 		return false
 	}
 	if p.csum == 0 || p.Fragment {

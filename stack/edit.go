@@ -68,13 +68,13 @@ func (p *Packet) SetSrc(b []byte, partial bool, a Addr, port uint16) {
 
 // editL4 brings the checksum of TCP or UDP in step: the addresses changed by d, a port by dp.
 func (p *Packet) editL4(b []byte, partial bool, d, dp delta) {
+	if p.NoCsum {
+		return
+	}
 	field := b[p.csum:][:2]
 	old := binary.BigEndian.Uint16(field)
 	if partial {
 		binary.BigEndian.PutUint16(field, patchPartial(old, d))
-		return
-	}
-	if p.NoCsum {
 		return
 	}
 	sum := patch(old, d+dp)

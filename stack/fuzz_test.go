@@ -53,6 +53,8 @@ func FuzzParse(f *testing.F) {
 		frag := fr.Clone()
 		checkFragments(t, &frag, &p, 132+len(b)%1500, a)
 		a.Reset()
+		relayed := fr.Clone()
+		checkInner(t, &relayed, &p)
 		answered := fr.Clone()
 		checkReplies(t, &answered, &p, a, ICMPError(uint8(len(b)))%numICMPErrors)
 	})
@@ -158,6 +160,10 @@ func seeds() (out []seed) {
 	options := packettest.Spec{Src: client4, Dst: vip4, Proto: ProtoUDP, Payload: pattern(300), IPOptions: []byte{1, 7, 7, 4, 0, 0, 0, 0, 148, 4, 0, 0}}
 	first := packettest.Spec{Src: client4, Dst: vip4, Proto: ProtoUDP, Payload: pattern(64), MF: true}
 	later := packettest.Spec{Src: client4, Dst: vip4, Proto: ProtoUDP, Payload: pattern(64), FragOffset: 800}
+	for _, fam := range families {
+		quoted := icmpErrorAbout(packettest.Spec{Src: fam.client, Dst: fam.vip, Flags: ACK}, fam, 100)
+		add(fam.name+" time exceeded", quoted.Frame())
+	}
 	first6, later6 := fragment6(ProtoUDP, 0, true, pattern(64)), fragment6(ProtoUDP, 64, false, pattern(9))
 	loop := packettest.Spec{Src: client6, Dst: vip6, ExtFirst: extDest, Ext: []byte{extDest, 255, 0, 0, 0, 0, 0, 0}}
 	dad := packettest.Spec{Src: netipNone6, Dst: netipGroup6, Proto: ProtoICMPv6, ICMPType: 135, TTL: 255, Payload: pattern(16)}

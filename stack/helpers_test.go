@@ -41,6 +41,11 @@ func mustParse(t testing.TB, f *tap.Frame) Packet {
 	return p
 }
 
+// withPort is a with another port.
+func withPort(a netip.AddrPort, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr(), port)
+}
+
 // fixIPv4 makes the IPv4 header checksum of frame b right after a test has broken something else.
 func fixIPv4(b []byte) {
 	ip := header.IPv4(b[14:])

@@ -18,14 +18,18 @@ func (p *Packet) IsICMPError() bool {
 }
 
 // Inner describes in q the packet that p, an ICMP error in the frame b, quotes: its tuple, and the offsets that SetSrc and SetDst need to edit it. It
-// reports false for what cannot be told: another family, a later fragment, no ports in the quote. p's checksum is not right after an edit of q: see FixICMP.
+// reports false for what cannot be told: another family, a later fragment, no ports in the quote; and for an error that is a fragment itself, whose
+// checksum could not be computed again. p's checksum is not right after an edit of q: see FixICMP.
 func (p *Packet) Inner(b []byte, q *Packet) bool {
 	*q = Packet{Kind: p.Kind, L3: p.L4 + icmpLen}
-	quote := b[q.L3 : uint32(p.L3)+p.L3Len]
-	if p.Kind == KindIPv4 {
-		return q.innerIPv4(quote) && q.innerL4(b[:uint32(p.L3)+p.L3Len])
+	if p.Fragment || p.L4Len != icmpLen {
+		return false
 	}
-	return q.innerIPv6(quote, b[:uint32(p.L3)+p.L3Len]) && q.innerL4(b[:uint32(p.L3)+p.L3Len])
+	b = b[:uint32(p.L3)+p.L3Len]
+	if p.Kind == KindIPv4 {
+		return q.innerIPv4(b[q.L3:]) && q.innerL4(b)
+	}
+	return q.innerIPv6(b[q.L3:], b) && q.innerL4(b)
 }
 
 func (q *Packet) innerIPv4(ip []byte) bool {
@@ -43,6 +47,9 @@ func (q *Packet) innerIPv6(ip, b []byte) bool {
 	}
 	q.Proto, q.TTL, q.L4 = ip[6], ip[7], q.L3+ipv6Len
 	q.Src, q.Dst = AddrFrom16(ip[8:]), AddrFrom16(ip[24:])
+	if q.Src.Is4() || q.Dst.Is4() {
+		return false // would be taken for the addresses of an IPv4 connection
+	}
 	if !isExtension(q.Proto) {
 		return true
 	}
@@ -50,31 +57,37 @@ func (q *Packet) innerIPv6(ip, b []byte) bool {
 	return r == ReasonNone && frag&ipv6OffMask == 0
 }
 
-// innerL4 reads ports, or an echo's identifier. A checksum that was not quoted is not edited: NoCsum.
+// innerL4 reads ports, or an echo's identifier; b ends with the quote.
 func (q *Packet) innerL4(b []byte) bool {
 	if int(q.L4)+icmpLen > len(b) {
 		return false
 	}
 	l4 := b[q.L4:]
 	switch q.Proto {
-	case ProtoTCP, ProtoUDP:
-		q.SrcPort, q.DstPort, q.HasPorts = binary.BigEndian.Uint16(l4), binary.BigEndian.Uint16(l4[2:]), true
+	case ProtoTCP:
+		q.csum = q.L4 + tcpCsumOff
+		q.NoCsum = int(q.csum)+2 > len(b) // not quoted, so not to be edited
+	case ProtoUDP:
 		q.csum = q.L4 + udpCsumOff
-		q.NoCsum = q.Proto == ProtoUDP && binary.BigEndian.Uint16(l4[udpCsumOff:]) == 0
-		if q.Proto == ProtoTCP {
-			q.csum = q.L4 + tcpCsumOff
-			q.NoCsum = int(q.csum)+2 > len(b)
-		}
-		return true
-	case ProtoICMP, ProtoICMPv6:
-		if t := l4[0]; t != icmpEcho && t != icmpEchoReply && t != icmpv6Echo && t != icmpv6EchoReply {
-			return false
-		}
-		q.SrcPort = binary.BigEndian.Uint16(l4[icmpIDOff:])
-		q.DstPort, q.echo, q.csum = q.SrcPort, true, q.L4+icmpCsumOff
-		return true
+		q.NoCsum = binary.BigEndian.Uint16(l4[udpCsumOff:]) == 0
+	case ProtoICMP:
+		return q.Kind == KindIPv4 && q.innerEcho(l4, icmpEcho, icmpEchoReply)
+	case ProtoICMPv6:
+		return q.Kind == KindIPv6 && q.innerEcho(l4, icmpv6Echo, icmpv6EchoReply)
+	default:
+		return false
 	}
-	return false
+	q.SrcPort, q.DstPort, q.HasPorts = binary.BigEndian.Uint16(l4), binary.BigEndian.Uint16(l4[2:]), true
+	return true
+}
+
+func (q *Packet) innerEcho(l4 []byte, echo, reply uint8) bool {
+	if l4[0] != echo && l4[0] != reply {
+		return false
+	}
+	q.SrcPort = binary.BigEndian.Uint16(l4[icmpIDOff:])
+	q.DstPort, q.echo, q.csum = q.SrcPort, true, q.L4+icmpCsumOff
+	return true
 }
 
 // FixICMP computes the checksum of p, an ICMP or ICMPv6 packet in the frame b, after its payload was edited. What was wrong before would be right

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"encoding/binary"
+	"math/bits"
 
 	"tapdirector/tap"
 )
@@ -106,50 +107,56 @@ func parseOther(f *tap.Frame) Reason {
 	return ReasonNone
 }
 
+// parseIPv4 loads the fixed header as three big-endian words, once for fields and checksum alike:
+//
+//	w0  version, header length, TOS, total length, identification, flags and fragment offset
+//	w1  TTL, protocol, checksum, source
+//	w2  destination
 func parseIPv4(f *tap.Frame, b []byte, p *Packet) Reason {
 	p.Kind = KindIPv4
-	ip := b[tap.EthernetLen:]
-	if len(ip) < ipv4MinLen {
+	if len(b) < tap.EthernetLen+ipv4MinLen {
 		return ReasonTruncated
 	}
-	hdrLen, total := int(ip[0]&15)*4, int(binary.BigEndian.Uint16(ip[2:]))
-	if ip[0]>>4 != 4 || hdrLen < ipv4MinLen || total < hdrLen {
+	w0, w1 := binary.BigEndian.Uint64(b[14:22]), binary.BigEndian.Uint64(b[22:30])
+	w2 := binary.BigEndian.Uint32(b[30:34])
+	hdrLen, end := int(w0>>56&15)*4, tap.EthernetLen+int(w0>>32&0xffff)
+	if w0>>60 != 4 || hdrLen < ipv4MinLen || end < tap.EthernetLen+hdrLen {
 		return ReasonIPv4Header
 	}
-	if total > len(ip) {
+	if end > len(b) {
 		return ReasonTruncated
 	}
-	if !ipv4ChecksumOK(ip, hdrLen) {
-		return ReasonIPv4Checksum
-	}
 	if hdrLen > ipv4MinLen {
-		if r := checkIPv4Options(ip[ipv4MinLen:hdrLen]); r != ReasonNone {
+		if r := checkIPv4Options(b[tap.EthernetLen:][:hdrLen]); r != ReasonNone {
 			return r
 		}
+	} else if s, c := bits.Add64(w0, w1, 0); fold64(s, c+uint64(w2)) != 0xffff {
+		return ReasonIPv4Checksum
 	}
-	p.TTL, p.Proto = ip[8], ip[9]
-	src, dst := binary.BigEndian.Uint32(ip[12:]), binary.BigEndian.Uint32(ip[16:])
-	p.Src.lo, p.Dst.lo = v4Prefix|uint64(src), v4Prefix|uint64(dst)
-	if r := checkIPv4Addrs(src, dst); r != ReasonNone {
+	if r := checkIPv4Addrs(uint32(w1), w2); r != ReasonNone {
 		return r
 	}
-	p.L3, p.L4, p.L3Len = tap.EthernetLen, uint16(tap.EthernetLen+hdrLen), uint32(total)
-	if len(ip) > total {
-		f.Trim(tap.EthernetLen + total)
-		b = b[:tap.EthernetLen+total]
+	p.TTL, p.Proto = uint8(w1>>56), uint8(w1>>48)
+	p.Src.lo, p.Dst.lo = v4Prefix|w1&0xffffffff, v4Prefix|uint64(w2)
+	p.L3, p.L4, p.L3Len = tap.EthernetLen, uint16(tap.EthernetLen+hdrLen), uint32(end-tap.EthernetLen)
+	if end < len(b) {
+		f.Trim(end)
+		b = b[:end]
 	}
-	frag := binary.BigEndian.Uint16(ip[6:])
-	p.DF = frag&ipv4DF != 0
-	if frag&(ipv4MF|ipv4OffsetMask) != 0 {
-		return p.parseFragment(f, b, int(frag&ipv4OffsetMask)*8, frag&ipv4MF != 0)
+	p.DF = w0&ipv4DF != 0
+	if w0&(ipv4MF|ipv4OffsetMask) != 0 {
+		return p.parseFragment(f, b, int(w0&ipv4OffsetMask)*8, w0&ipv4MF != 0)
 	}
 	return p.parseL4(b, &f.Header)
 }
 
-// checkIPv4Options walks the options: lying lengths are refused, and source routes, which would take a packet past our decision
-// (RFC 7126 section 4.3 and 4.4).
-func checkIPv4Options(o []byte) Reason {
-	for len(o) > 0 && o[0] != ipv4OptEnd {
+// checkIPv4Options takes a header with options. It verifies the checksum and walks the options: lying lengths are refused, and
+// source routes, which would take a packet past our decision (RFC 7126 sections 4.3 and 4.4).
+func checkIPv4Options(ip []byte) Reason {
+	if !ipv4ChecksumOK(ip) {
+		return ReasonIPv4Checksum
+	}
+	for o := ip[ipv4MinLen:]; len(o) > 0 && o[0] != ipv4OptEnd; {
 		if o[0] == ipv4OptNop {
 			o = o[1:]
 			continue
