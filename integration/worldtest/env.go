@@ -20,9 +20,10 @@ type env struct {
 	Options
 	plan *integration.Plan
 
-	dialled  [2]atomic.Uint64 // connections to the VIP so far: TCP, UDP
-	observed bool             // the world shows its frames
-	answers  atomic.Uint64    // frames from the VIP that reached the director: answers of servers with dr
+	dialled  [2]uint64               // connections to the VIP so far: TCP, UDP
+	sockets  map[netip.AddrPort]bool // UDP sockets so far
+	observed bool                    // the world shows its frames
+	answers  atomic.Uint64           // frames from the VIP that reached the director: answers of servers with dr
 }
 
 const (
@@ -58,17 +59,28 @@ func source(frame []byte) []byte {
 	return nil
 }
 
-// dial connects to the VIP.
+// dial connects to the VIP. A UDP socket has a port that none before it had: to the director it would be the earlier one's connection.
 func (e *env) dial(t *testing.T, network int) net.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), e.Timeout)
 	defer cancel()
-	c, err := e.Dial(ctx, networks[network])
-	if err != nil {
-		t.Fatalf("dial VIP %v by %s: %v", e.VIP(), networks[network], err)
+	for ctx.Err() == nil {
+		c, err := e.Dial(ctx, networks[network])
+		if err != nil {
+			t.Fatalf("dial VIP %v by %s: %v", e.VIP(), networks[network], err)
+		}
+		if network == udp && e.sockets[local(c)] {
+			c.Close()
+			continue
+		}
+		if network == udp {
+			e.sockets[local(c)] = true
+		}
+		e.dialled[network]++
+		return c
 	}
-	e.dialled[network].Add(1)
-	return c
+	t.Fatal("every UDP port was used before")
+	return nil
 }
 
 // client dials and returns a TCP client that is closed with the test.

@@ -13,6 +13,7 @@
 package worldtest
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -106,7 +107,7 @@ func runSpec(t *testing.T, spec integration.Spec, build Build, o Options) {
 			w.Close()
 		}
 	}()
-	e := &env{World: w, Options: o, plan: plan}
+	e := &env{World: w, Options: o, plan: plan, sockets: map[netip.AddrPort]bool{}}
 	e.watch()
 	for _, c := range checks {
 		t.Run(c.name, func(t *testing.T) { c.run(t, e) })
