@@ -3,7 +3,6 @@ package tap
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"runtime"
@@ -159,14 +158,6 @@ func rawTAP(t testing.TB, name string, flags uint16) (int, error) {
 	must(t, err)
 	ifr.SetUint16(flags)
 	return fd, unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
-}
-
-// probe is a frame that nobody but the test knows: an experimental EtherType to a multicast address.
-func probe(n int) Frame {
-	b := make([]byte, 60)
-	copy(b, []byte{0x33, 0x33, 0, 0, 0, 1, 2, 0, 0, 0, 0xaa, 1, 0x88, 0xb5})
-	copy(b[14:], fmt.Sprintf("probe %d", n))
-	return NewFrame(Header{}, b)
 }
 
 // readUntil reads until a frame satisfies ok, and returns a clone of it.

@@ -2,6 +2,7 @@ package tap
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -10,7 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var drivers = []string{"linux", "water"}
+var (
+	drivers = []string{"linux", "water"}
+	quiet   = slog.New(slog.DiscardHandler)
+)
 
 func TestCreateAndRemove(t *testing.T) {
 	for _, driver := range drivers {
@@ -108,7 +112,7 @@ func TestHeldWithoutVnetHdr(t *testing.T) {
 	if log.count("held by another") != 1 {
 		t.Error("no warning that another program takes part of the frames")
 	}
-	f := probe(1)
+	f := probeFrame()
 	f.Header = Header{Flags: FlagNeedsCsum, CsumStart: 14, CsumOffset: 2}
 	if n := d.Queues[0].Write([]*Frame{&f}); n != 0 || d.Stats().TxInvalid != 1 {
 		t.Errorf("wrote %d unfinished frames to a device without headers: %+v", n, d.Stats())
@@ -211,7 +215,7 @@ func TestOpenErrors(t *testing.T) {
 				if tt.setup != nil {
 					tt.setup(t)
 				}
-				tt.o.Driver = driver
+				tt.o.Driver, tt.o.Log = driver, quiet
 				d, err := Open(tt.o)
 				if err == nil {
 					d.Close()
@@ -266,12 +270,12 @@ func TestNoLeaks(t *testing.T) {
 			newNetns(t)
 			newBridge(t, "br0")
 			cycle := func() {
-				d, err := Open(Options{Name: "tap0", Driver: driver, Queues: 4})
+				d, err := Open(Options{Name: "tap0", Driver: driver, Queues: 4, Log: quiet})
 				must(t, err)
 				d.Queues[0].Read(0)
 				must(t, d.Close())
 				for _, o := range []Options{{Name: "br0"}, {Name: "tap0", Bridge: "br9"}, {Name: "tap0", MTU: 70000}} {
-					o.Driver = driver
+					o.Driver, o.Log = driver, quiet
 					if _, err := Open(o); err == nil {
 						t.Fatal("opened")
 					}

@@ -45,7 +45,7 @@ func TestDownAndUp(t *testing.T) {
 
 			must(t, netlink.LinkSetDown(link(t, "tap0")))
 			until(t, "down", func() bool { return d.Stats().Downs == 1 })
-			f := probe(1)
+			f := probeFrame()
 			if n := d.Queues[0].Write([]*Frame{&f, &f}); n != 0 || d.Stats().TxDown != 2 {
 				t.Errorf("wrote %d frames to a device that is down: %+v", n, d.Stats())
 			}
@@ -81,7 +81,7 @@ func TestDeletedOurs(t *testing.T) {
 			if MAC(a.HardwareAddr) != d.KernelMAC || a.MTU != 1400 || a.MasterIndex != br.Attrs().Index || a.RawFlags&unix.IFF_UP == 0 {
 				t.Errorf("it is not what it was: %+v", a)
 			}
-			f := probe(1)
+			f := probeFrame()
 			until(t, "writable", func() bool { return d.Queues[len(d.Queues)-1].Write([]*Frame{&f}) == 1 })
 			if s := d.Stats(); s.Losses != 1 || s.Downs != s.Ups || log.count("tap gone") != 1 || log.count("tap back") != 1 {
 				t.Errorf("%+v\n%s", s, log.b.String())
@@ -161,7 +161,7 @@ func TestCloseEndsRead(t *testing.T) {
 					}
 				}()
 			}
-			f := probe(1)
+			f := probeFrame()
 			must(t, d.Close())
 			for range d.Queues {
 				select {

@@ -31,8 +31,7 @@ func openWater(o Options) (*Device, error) {
 		p.release()
 		return nil, err
 	}
-	w := watch(p)
-	return p.waterDevice(startWater(file, w.poke), w), nil
+	return p.waterDevice(file), nil
 }
 
 // newWater calls water.New. When it fails at TUNSETIFF it leaves its descriptor open, attached to nothing; most such failures were
@@ -91,9 +90,13 @@ func (p *port) tameFD(fd int) error {
 	return p.setForm(fd)
 }
 
-func (p *port) waterDevice(q *waterQueue, w *watcher) *Device {
-	d := &Device{Driver: "water", Queues: []Queue{q}}
-	p.describe(d)
+// waterDevice starts what a device of this driver runs on.
+func (p *port) waterDevice(file *os.File) *Device {
+	d := &Device{Driver: "water"}
+	p.describe(d) // before the watcher, whose port it is from then on
+	w := watch(p)
+	q := startWater(file, w.poke)
+	d.Queues = []Queue{q}
 	d.stats = func() (s Stats) {
 		q.counters.sum(&s)
 		p.health.sum(&s)
