@@ -28,7 +28,7 @@ const (
 
 // hasher is the keys of one table.
 type hasher struct {
-	k       [5]uint64
+	k       [6]uint64
 	high    [256]uint8
 	low     [256]uint8
 	lowBack [256]uint8 // lowBack[low[x]] == x
@@ -40,7 +40,7 @@ func newHasher() *hasher {
 	var b [len(h.k)*8 + 512]byte
 	rand.Read(b[:]) // never fails
 	for i := range h.k {
-		h.k[i] = binary.LittleEndian.Uint64(b[i*8:]) | 1<<63 // a factor is never small
+		h.k[i] = binary.LittleEndian.Uint64(b[i*8:]) | 1<<63 | 1 // never a small factor, never an even one
 	}
 	copy(h.high[:], b[len(h.k)*8:])
 	shuffle(&h.low, b[len(h.k)*8+256:])
@@ -73,14 +73,18 @@ func (h *hasher) client(a stack.Addr) uint64 {
 	return fold(hi^h.k[0], lo^h.k[1])
 }
 
+// part is what a client's address adds to the shard. Multiplied once more, because one product of neighbouring addresses walks over the
+// shards in steps, and with an unlucky key misses some.
+func (h *hasher) part(client uint64) uint8 { return uint8(client * h.k[5] >> 56) }
+
 // shard returns the shard of a client's end whose address hashes to client.
 func (h *hasher) shard(client uint64, port uint16) uint8 {
-	return uint8(client>>56) ^ h.high[port>>8] ^ h.low[port&255]
+	return h.part(client) ^ h.high[port>>8] ^ h.low[port&255]
 }
 
 // port returns the one port of upper byte upper that leads to the shard.
 func (h *hasher) port(client uint64, shard, upper uint8) uint16 {
-	return uint16(upper)<<8 | uint16(h.lowBack[uint8(client>>56)^shard^h.high[upper]])
+	return uint16(upper)<<8 | uint16(h.lowBack[h.part(client)^shard^h.high[upper]])
 }
 
 // tuple hashes a whole tuple: client's end (hashed), other end's address, ports and protocol in one word.

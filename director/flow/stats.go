@@ -2,7 +2,8 @@ package flow
 
 import "time"
 
-// Stats are the table's counters. All but Len and States only grow; Inserted = Expired + Reopened + Removed + Len while nothing is under way.
+// Stats are the table's counters. All but Len and States only grow; Inserted = Expired + Reopened + Removed + Len while nothing is under way
+// (shards are read one after the other).
 type Stats struct {
 	Inserted uint64 // connections made
 	Expired  uint64 // ended by their timer
@@ -17,7 +18,7 @@ type Stats struct {
 }
 
 // Len returns how many connections there are.
-func (t *Table) Len() int { return int(t.live.Load()) }
+func (t *Table) Len() int { return int(min(t.live.Load(), t.max)) } // more for the moment in which one is refused
 
 // Stats returns the counters. It locks one shard after the other.
 func (t *Table) Stats() (sum Stats) {

@@ -52,14 +52,15 @@ type Table struct {
 	count    func(server uint32, active, inactive int32)
 	max      int64
 
-	_    [64]byte // live changes with each new connection, what is above never
+	_    [88]byte // live changes with each new connection, what is above never
 	live atomic.Int64
-	_    [56]byte
+	_    [56]byte // the shards begin at a cache line
 
 	shards [numShards]shard
 }
 
-// shard is a part of the table behind one lock. Only whole cache lines, so that neighbours do not slow each other.
+// shard is a part of the table behind one lock. Whole cache lines, so that neighbours do not slow each other; the first has all that a lookup
+// needs.
 type shard struct {
 	mu         sync.Mutex
 	index      index
@@ -69,7 +70,7 @@ type shard struct {
 	stats      shardStats
 	wheel      wheel
 
-	_ [64]byte
+	_ [16]byte // to whole lines
 }
 
 // shardStats is a shard's part of Stats.

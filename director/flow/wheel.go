@@ -1,6 +1,9 @@
 package flow
 
-import "time"
+import (
+	"math/bits"
+	"time"
+)
 
 // Timers: one hierarchical wheel per shard, lazy.
 //
@@ -10,7 +13,8 @@ import "time"
 // timeout) files the entry anew at once.
 //
 // Four levels of 64 slots: a slot of level n is 64^n ticks wide, so the wheel reaches 13 days ahead; what lies further waits in the last
-// slot and is filed again from there. Lists are doubly linked through the entries by cell numbers. Time is in ticks of 2^26 ns
+// slot and is filed again from there. A word per level has a bit for each slot that is not empty, so that ticks without anything to do are
+// skipped, not counted through. Lists are doubly linked through the entries by cell numbers. Time is in ticks of 2^26 ns
 // (67 ms; 32 bits are 9 years) because a shift turns now into it. A connection never ends early, and at most two ticks and one
 // call of Expire late.
 
@@ -32,7 +36,8 @@ func ticks(d time.Duration) uint32 { return uint32((d+tick-1)>>tickShift) + 1 }
 
 // wheel is the timers of a shard.
 type wheel struct {
-	now   uint32 // tick; its own slots are being emptied, nothing is filed there
+	now   uint32         // tick; its own slots are being emptied, nothing is filed there
+	used  [levels]uint64 // by level, a bit for each slot that is not empty
 	slots [levels * levelSlots]uint32
 	store *slab[entry]
 }
@@ -46,6 +51,7 @@ func (w *wheel) file(i uint32) {
 		w.store.at(e.next).prev = i
 	}
 	w.slots[slot] = i
+	w.used[slot>>levelShift] |= 1 << (slot & (levelSlots - 1))
 }
 
 // slotFor returns the finest slot that is ahead for the deadline; for one that has passed, the very next.
@@ -65,7 +71,11 @@ func (w *wheel) slotFor(deadline uint32) uint32 {
 func (w *wheel) unfile(i uint32) {
 	e := w.store.at(i)
 	if e.prev&firstInSlot != 0 {
-		w.slots[e.prev&^firstInSlot] = e.next
+		slot := e.prev &^ firstInSlot
+		w.slots[slot] = e.next
+		if e.next == 0 {
+			w.used[slot>>levelShift] &^= 1 << (slot & (levelSlots - 1))
+		}
 	} else {
 		w.store.at(e.prev).next = e.next
 	}
@@ -88,7 +98,20 @@ func (w *wheel) due() uint32 {
 	return 0
 }
 
-// step does one piece of work towards tick to: it files one entry again, moves on one tick, or returns an entry that is over, taken
+// upcoming returns the next tick at which a slot that is not empty comes up; to if that is sooner.
+func (w *wheel) upcoming(to uint32) uint32 {
+	for level, used := range w.used {
+		shift := level * levelShift
+		at := w.now >> shift
+		ahead := bits.RotateLeft64(used, -int(at&(levelSlots-1))) &^ 1 // bit n: the slot n places on; none is filed at the present one
+		if ahead != 0 {
+			to = min(to, (at+uint32(bits.TrailingZeros64(ahead)))<<shift)
+		}
+	}
+	return to
+}
+
+// step does one piece of work towards tick to: it files one entry again, moves on, or returns an entry that is over, taken
 // out of its slot. done says that nothing is left to do.
 func (w *wheel) step(to uint32) (over uint32, done bool) {
 	i := w.due()
@@ -96,7 +119,7 @@ func (w *wheel) step(to uint32) (over uint32, done bool) {
 		if w.now >= to {
 			return 0, true
 		}
-		w.now++
+		w.now = w.upcoming(to)
 		return 0, false
 	}
 	w.unfile(i)
