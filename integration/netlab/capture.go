@@ -40,6 +40,19 @@ type Seen struct {
 // snapLen is how many bytes of a frame are kept: all headers, and enough to tell payloads apart.
 const snapLen = 2048
 
+// startClock makes the kernel stamp frames as they pass, which it begins to do some time after it was first asked to; a frame from
+// before is stamped when it is read. So it is asked when the world is built, not when a capture begins.
+func (w *World) startClock() error {
+	return w.director.Do(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		w.clock = os.NewFile(uintptr(fd), "clock")
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
+	})
+}
+
 // watch listens on several points at once, each with a packet socket in the namespace of its link. What it costs the frames' way is
 // a clone of each, as with tcpdump.
 type watch struct {

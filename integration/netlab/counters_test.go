@@ -32,7 +32,7 @@ func TestErrorsSeesABadChecksum(t *testing.T) {
 	if broken, err := b.Errors(); err != nil || len(broken) != 0 {
 		t.Fatalf("a fresh host has errors %v (%v)", broken, err)
 	}
-	eventually(t, "the neighbour is known", func() bool { return a.ask(netip.MustParseAddr("10.0.0.2")) != nil })
+	eventually(t, "the neighbour is known", func() bool { return a.ask("eth0", netip.MustParseAddr("10.0.0.2")) != nil })
 	packet := []byte{
 		0x45, 0, 0, 29, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, // the kernel fills in the IP checksum
 		0, 9, 0, 9, 0, 9, 0xde, 0xad, 'x', // the UDP checksum is wrong

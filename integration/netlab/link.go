@@ -79,11 +79,17 @@ func (n *Namespace) address(link string, p netip.Prefix) error {
 	return nil
 }
 
-// ask looks for the hardware address of a neighbour, and asks for it; nil: not known yet. What the kernel holds of a question
-// without an answer is forgotten, or it would wait a second before it asks again.
-func (n *Namespace) ask(a netip.Addr) net.HardwareAddr {
+// ask looks for the hardware address of a neighbour on the link, and has the kernel ask for it; nil: not known yet. What the kernel holds of
+// a question without an answer is forgotten, or it would wait a second before it asks again. It is a datagram to the discard port that makes
+// the kernel ask, because a solicitation then has the sender's global address, from which the neighbour learns where that is.
+func (n *Namespace) ask(link string, a netip.Addr) net.HardwareAddr {
 	const known = netlink.NUD_REACHABLE | netlink.NUD_STALE | netlink.NUD_DELAY | netlink.NUD_PROBE | netlink.NUD_PERMANENT
-	entries, err := n.links.NeighList(0, 0)
+	l, err := n.link(link)
+	if err != nil {
+		return nil
+	}
+	index := l.Attrs().Index
+	entries, err := n.links.NeighList(index, 0)
 	if err != nil {
 		return nil
 	}
@@ -96,9 +102,9 @@ func (n *Namespace) ask(a netip.Addr) net.HardwareAddr {
 		}
 		n.links.NeighDel(&e)
 	}
-	discard := netip.AddrPortFrom(a, 9)
+	// A failure is no answer either: the caller asks again.
 	n.Do(func() error {
-		c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(discard))
+		c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, discardPort)))
 		if err != nil {
 			return err
 		}
@@ -108,6 +114,9 @@ func (n *Namespace) ask(a netip.Addr) net.HardwareAddr {
 	})
 	return nil
 }
+
+// discardPort is the service of RFC 863.
+const discardPort = 9
 
 // route sends what is for to by way of via.
 func (n *Namespace) route(to netip.Prefix, via netip.Addr) error {

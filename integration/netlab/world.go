@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -43,6 +44,7 @@ type World struct {
 	director *Namespace
 	hosts    []host // the client, then the servers
 	before   map[string]uint64
+	clock    *os.File // see startClock
 
 	servers []*app.Server
 	stop    context.CancelFunc // of the servers
@@ -63,10 +65,10 @@ type runner interface {
 	stop() error // returns when it has ended; its error is whatever ended badly, also before
 }
 
-// New builds the world of a spec with the director in this process, and returns when the VIP can be reached.
+// New builds the world of a spec with the director in this process, and returns when the hosts reach it.
 func New(s integration.Spec) (*World, error) { return NewWith(s, Options{}) }
 
-// NewWith builds the world of a spec and returns when the VIP can be reached.
+// NewWith builds the world of a spec and returns when the hosts reach it.
 func NewWith(s integration.Spec, o Options) (*World, error) {
 	s, err := withKernelKeys(s)
 	if err != nil {
@@ -86,6 +88,9 @@ func NewWith(s integration.Spec, o Options) (*World, error) {
 // build goes from nothing to a world at work.
 func (w *World) build(o Options) error {
 	if err := w.buildDirector(); err != nil {
+		return err
+	}
+	if err := w.startClock(); err != nil {
 		return err
 	}
 	for _, h := range hostsOf(w.plan) {
@@ -144,23 +149,41 @@ func (w *World) startDirector(o Options) error {
 // readyLimit bounds the wait for the director's first answer.
 const readyLimit = 10 * time.Second
 
-// awaitDirector waits until the client has a hardware address for the VIP: the director owns it and its TAPs forward.
+// awaitDirector waits until every host has a hardware address for the director: it owns its addresses and its TAPs forward. From the
+// questions the director learns where the hosts are in turn, so the first request waits for nobody.
 func (w *World) awaitDirector() error {
-	vip := w.plan.VIP.Addr()
+	for _, h := range w.hosts {
+		question := w.directorFor(h.plan.Legs[0].Address)
+		if err := w.awaitAnswer(h, question); err != nil {
+			return fmt.Errorf("%s asks where the director (%v) is: %w", h.Name, question, err)
+		}
+	}
+	return nil
+}
+
+// awaitAnswer waits until a host knows where the director's address is.
+func (w *World) awaitAnswer(h host, question netip.Addr) error {
 	var ended error
 	err := waitFor(readyLimit, func() bool {
-		if ended = w.running.ended(); ended != nil {
-			return true
-		}
-		return w.hosts[0].ask(vip) != nil
+		ended = w.running.ended()
+		return ended != nil || h.ask(legName(0), question) != nil
 	})
 	if ended != nil {
 		return fmt.Errorf("the director ended at once: %w", ended)
 	}
-	if err != nil {
-		return fmt.Errorf("the director does not answer for the VIP %v: %w", vip, err)
+	return err
+}
+
+// directorFor is the director's address in the subnet of a host's.
+func (w *World) directorFor(host netip.Prefix) netip.Addr {
+	for _, i := range w.plan.Interfaces {
+		for _, a := range i.Addresses {
+			if a.Masked() == host.Masked() {
+				return a.Addr()
+			}
+		}
 	}
-	return nil
+	return netip.Addr{}
 }
 
 // note keeps an error for Close.
@@ -285,6 +308,9 @@ func (w *World) Close() error {
 	w.serving.Wait()
 	for _, o := range watches {
 		o.stop()
+	}
+	if w.clock != nil {
+		w.note(w.clock.Close())
 	}
 	for _, h := range w.hosts {
 		w.note(h.Close())

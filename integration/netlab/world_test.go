@@ -23,14 +23,26 @@ import (
 // asDirector makes the test binary the director of the child tests (TestMain).
 const asDirector = "NETLAB_TEST_IS_DIRECTOR"
 
-// TestWorlds runs the table of every world over kernels: method, family, arms, offload; 100 MB each way, hashed.
+// TestWorlds runs the table of every world over kernels: method, family, arms, offload. With offload 100 MB go each way, without it less:
+// forty times the frames for each byte.
 func TestWorlds(t *testing.T) {
 	needRights(t)
-	o := worldtest.Options{Bytes: 100 << 20}
+	full := worldtest.Options{Bytes: 100 << 20}
 	if testing.Short() || worldtest.RaceEnabled {
-		o.Bytes = 8 << 20
+		full.Bytes = 8 << 20
 	}
-	worldtest.RunTable(t, func(t *testing.T, s integration.Spec) integration.World { return newWorld(t, s, Options{}) }, o)
+	less := worldtest.Options{Bytes: full.Bytes / 8}
+	for _, s := range worldtest.Specs() {
+		if s.Offload {
+			full.Specs = append(full.Specs, s)
+		} else {
+			less.Specs = append(less.Specs, s)
+		}
+	}
+	full.Specs = append(full.Specs, integration.Spec{Method: "nat", Offload: true, Mixed: true}, integration.Spec{Method: "dr", Family: 6, Offload: true, Mixed: true})
+	build := func(t *testing.T, s integration.Spec) integration.World { return newWorld(t, s, Options{}) }
+	worldtest.RunTable(t, build, full)
+	worldtest.RunTable(t, build, less)
 }
 
 // TestWorldsOfChild is one world of each method and family with the director as a process of its own.
@@ -174,8 +186,8 @@ func TestHiddenVIP(t *testing.T) {
 			client := w.Namespace("client")
 			for range 5 {
 				forget(t, client, w.VIP().Addr())
-				eventually(t, "the VIP is found", func() bool { return client.ask(w.VIP().Addr()) != nil })
-				if mac := client.ask(w.VIP().Addr()); !bytes.Equal(mac, w.plan.Interfaces[0].MAC[:]) {
+				eventually(t, "the VIP is found", func() bool { return client.ask("eth0", w.VIP().Addr()) != nil })
+				if mac := client.ask("eth0", w.VIP().Addr()); !bytes.Equal(mac, w.plan.Interfaces[0].MAC[:]) {
 					t.Fatalf("the VIP is at %v, want the director's %x", mac, w.plan.Interfaces[0].MAC)
 				}
 			}
