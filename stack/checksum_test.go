@@ -143,3 +143,28 @@ func TestChecksumOKOfFragment(t *testing.T) {
 		t.Error("a wrong IPv4 header is called right")
 	}
 }
+
+// zeroSum is a UDP packet whose checksum comes out as 0: its last word is the checksum of the rest.
+func zeroSum(fam family) packettest.Spec {
+	s := packettest.Spec{Src: fam.client, Dst: fam.vip, Proto: ProtoUDP, Payload: make([]byte, 4)}
+	b := s.Bytes()
+	copy(s.Payload[2:], b[14+fam.hdrLen+udpCsumOff:][:2])
+	return s
+}
+
+func TestComputedZeroIsWrittenAsOnes(t *testing.T) {
+	for _, fam := range families {
+		full, partial := zeroSum(fam), zeroSum(fam)
+		partial.Partial = true
+		f, c, again := full.Frame(), partial.Frame(), full.Frame()
+		p := mustParse(t, &f)
+		q := mustParse(t, &c)
+		CompleteChecksum(&c, &q)
+		p.setL4Checksum(p.l4Packet(again.Bytes()), udpCsumOff)
+		for name, got := range map[string]tap.Frame{"built": f, "completed": c, "computed": again} {
+			if sum := got.Bytes()[p.csum:][:2]; !bytes.Equal(sum, []byte{255, 255}) || !ChecksumOK(&got, &p) {
+				t.Errorf("%s %s: %x", fam.name, name, sum)
+			}
+		}
+	}
+}

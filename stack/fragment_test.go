@@ -75,17 +75,25 @@ func checkFragments(t *testing.T, f *tap.Frame, p *Packet, mtu int, a *tap.Arena
 
 // Options with the "copied" bit are in every piece, the others in the first only.
 func TestFragmentOptions(t *testing.T) {
-	s := packettest.Spec{Src: client4, Dst: vip4, Proto: ProtoUDP, Payload: pattern(100),
-		IPOptions: []byte{ipv4OptNop, 7, 3, 4, 148, 4, 0, 9, 136, 4, 0, 1}}
-	f := s.Frame()
-	p := mustParse(t, &f)
-	got := checkFragments(t, &f, &p, 32+64, tap.NewArena(1<<12))
-	if len(got) != 2 {
-		t.Fatalf("%d pieces", len(got))
-	}
-	for i, want := range [][]byte{s.IPOptions, {148, 4, 0, 9, 136, 4, 0, 1}} {
-		if o := header.IPv4(got[i].Bytes()[14:]).Options(); !bytes.Equal(o, want) {
-			t.Errorf("options of piece %d: %x, want %x", i, []byte(o), want)
+	for _, tt := range []struct {
+		name       string
+		opts, want []byte
+	}{
+		{"two of four", []byte{ipv4OptNop, 7, 3, 4, 148, 4, 0, 9, 136, 4, 0, 1}, []byte{148, 4, 0, 9, 136, 4, 0, 1}},
+		{"padded", []byte{ipv4OptNop, 136, 5, 1, 2, 3, ipv4OptEnd, 99}, []byte{136, 5, 1, 2, 3, 0, 0, 0}},
+		{"none", []byte{7, 7, 4, 0, 0, 0, 0, ipv4OptEnd}, []byte{}},
+	} {
+		s := packettest.Spec{Src: client4, Dst: vip4, Proto: ProtoUDP, Payload: pattern(100), IPOptions: tt.opts}
+		f := s.Frame()
+		p := mustParse(t, &f)
+		got := checkFragments(t, &f, &p, 32+64, tap.NewArena(1<<12))
+		if len(got) != 2 {
+			t.Fatalf("%s: %d pieces", tt.name, len(got))
+		}
+		for i, want := range [][]byte{tt.opts, tt.want} {
+			if o := header.IPv4(got[i].Bytes()[14:]).Options(); !bytes.Equal(o, want) {
+				t.Errorf("%s: options of piece %d: %x, want %x", tt.name, i, []byte(o), want)
+			}
 		}
 	}
 }

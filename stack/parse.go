@@ -55,22 +55,32 @@ const (
 
 // ICMP types that Parse and the replies know.
 const (
-	icmpEchoReply     = 0
-	icmpEcho          = 8
-	icmpv6Echo        = 128
-	icmpv6EchoReply   = 129
-	icmpv6Redirect    = 137
-	icmpIDOff         = 4 // offset of an echo's identifier in the ICMP header
-	icmpCsumOff       = 2
-	tcpCsumOff        = 16
-	udpCsumOff        = 6
-	maxDatagram       = 65535
+	icmpEchoReply   = 0
+	icmpEcho        = 8
+	icmpv6Echo      = 128
+	icmpv6EchoReply = 129
+	icmpv6Redirect  = 137
+)
+
+// Offsets of fields in L4 headers.
+const (
+	tcpCsumOff  = 16
+	udpCsumOff  = 6
+	icmpCsumOff = 2
+	icmpIDOff   = 4 // an echo's identifier
+)
+
+// IPv4 option types. The copied bit marks those that every fragment carries.
+const (
 	ipv4OptEnd        = 0
 	ipv4OptNop        = 1
-	ipv4OptCopied     = 0x80 // this bit of an option's type: copied into every fragment
 	ipv4OptLooseRoute = 131
 	ipv4OptStrict     = 137
+	ipv4OptCopied     = 0x80
 )
+
+// maxDatagram is the bytes that a whole datagram may have; 16 bits count them.
+const maxDatagram = 65535
 
 // Parse validates f and describes it in p. It trims f to its IP packet, and changes nothing else of it. On any reason but
 // ReasonNone p is not to be used, except for Kind.

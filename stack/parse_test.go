@@ -308,6 +308,7 @@ func TestParseRefuses(t *testing.T) {
 		{"IPv4 option of length 1", opts, put(35, 1), ReasonIPv4Options},
 		{"IPv4 option longer than the header", opts, put(35, 5), ReasonIPv4Options},
 		{"IPv4 option without a length", opts, put(34, 1, 1, 1, 7), ReasonIPv4Options},
+		{"IPv4 checksum off by one, with options", opts, func(b []byte) []byte { b[25]++; return b }, ReasonIPv4Checksum},
 		{"loose source route", opts, put(34, 131, 3, 4, 0), ReasonSourceRoute},
 		{"strict source route", opts, put(34, 137, 3, 4, 0), ReasonSourceRoute},
 		{"jumbogram", tcp6, func(b []byte) []byte { b[18], b[19], b[20] = 0, 0, 0; return b }, ReasonJumbogram},

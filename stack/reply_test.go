@@ -229,6 +229,20 @@ func refuseICMP(t *testing.T, name string, s packettest.Spec, src Addr) {
 	}
 }
 
+// Room for the first segment that is quoted is not room for the answer.
+func TestICMPErrorArenaFull(t *testing.T) {
+	for _, fam := range families {
+		s := packettest.Spec{Src: fam.client, Dst: fam.vip, Payload: pattern(3000), Partial: true, GSOSize: 1000}
+		f := s.Frame()
+		p := mustParse(t, &f)
+		for _, size := range []int{100, 1300} {
+			if _, ok := ICMPErrorFrame(ICMPTooBig, AddrFrom(fam.server.Addr()), 1400, &f, &p, tap.NewArena(size)); ok {
+				t.Errorf("%s: an answer in %d bytes", fam.name, size)
+			}
+		}
+	}
+}
+
 // Queries may be complained about: ping, ND.
 func TestICMPErrorAboutQuery(t *testing.T) {
 	for _, fam := range families {

@@ -1,0 +1,26 @@
+package stack
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// What the path calls for every packet and is too small to be worth a call. Asks the compiler; -short skips it.
+func TestInlining(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles the package")
+	}
+	out, err := exec.Command("go", "build", "-gcflags=-m", ".").CombinedOutput()
+	if err != nil {
+		t.Skipf("no compiler to ask: %v", err)
+	}
+	for _, f := range []string{
+		"DstMAC", "SrcMAC", "SetMACs", "deltaAddr", "delta16", "fold", "fold64", "patch", "patchPartial", "checkIPv4Addrs", "isExtension",
+		"AddrFrom4", "AddrFrom16", "Addr.Is4", "Addr.IsZero", "Addr.Words", "Tuple.Reverse", "parseOther", "(*Packet).headersLen",
+	} {
+		if !strings.Contains(string(out), "can inline "+f+"\n") {
+			t.Errorf("%s is not inlined", f)
+		}
+	}
+}
