@@ -1,34 +1,49 @@
-# Reads the output of `go test -v ./...` and prints what a person wants of it: a line for each package, everything of a package
-# that failed, and at the end which tests were skipped and why.
+# Reads the output of `go test -v ./...` and prints what a person wants of it: a line for each package, what the failed tests
+# said, and at the end which tests were skipped and why.
 
-# A line of a test's own log: the reason, if the test then says it is skipped.
-/^ +[A-Za-z0-9_]+\.go:[0-9]+: / { reason[test] = $0; sub(/^ +/, "", reason[test]) }
+/^=== (RUN|CONT|NAME) / { test = $3; next }
+/^=== PAUSE / { next }
 
-/^=== (RUN|CONT|NAME) / { test = $3 }
+/^ *--- PASS: / { passed++; delete said[$3]; next }
 
-/^ *--- PASS: / { passed++ }
-/^ *--- FAIL: / { failed++ }
-/^ *--- SKIP: / {
-	name = $3
-	skipped++
-	list[skipped] = name ": " (name in reason ? reason[name] : "no reason given")
+/^ *--- FAIL: / {
+	failed++
+	text = text said[$3] $0 "\n"
+	delete said[$3]
+	next
 }
 
-# The end of a package: what it printed is shown only if it failed. A package that does not build has no test output before it.
+# The last line of a skipped test's own log is its reason.
+/^ *--- SKIP: / {
+	skipped++
+	lines = split(said[$3], line, "\n")
+	reason = lines > 1 ? line[lines - 1] : "no reason given"
+	sub(/^ +/, "", reason)
+	list[skipped] = $3 ": " reason
+	delete said[$3]
+	next
+}
+
+# The end of a package. What no test's end has claimed by then is a panic.
 /^(ok|\?|FAIL)[ \t]/ || /^[ \t]+[^ \t]+[ \t]+coverage: / {
-	if ($1 == "FAIL") { printf "%s", text; broken = 1 }
+	if ($1 == "FAIL") {
+		printf "%s", text
+		for (name in said) printf "%s", said[name]
+		broken = 1
+	}
 	print
 	fflush()
-	text = ""
-	delete reason
+	text = test = ""
+	delete said
 	next
 }
 
 /^(PASS|FAIL)$/ { next }
-{ if ($0 !~ /^=== (RUN|PAUSE|CONT|NAME) / && $0 !~ /^ *--- PASS: /) text = text $0 "\n" }
+test == "" { print; next } # before the first test of a package: the compiler, on what does not build
+{ said[test] = said[test] $0 "\n" }
 
 END {
-	printf "%s", text
+	for (name in said) printf "%s", said[name]
 	if (skipped) print "\nskipped:"
 	for (i = 1; i <= skipped; i++) print "  " list[i]
 	printf "\n%d passed, %d failed, %d skipped\n", passed, failed, skipped
