@@ -14,9 +14,10 @@ import (
 
 // Announcing
 //
-// Whoever still has another MAC for one of our addresses, be it a predecessor's or a failed director's, would send there until his
-// entry ages: minutes. So we tell everybody, unasked. IPv4: a gratuitous ARP as a request for ourselves (RFC 5227 section 2.3), the form
-// that every stack learns from. IPv6: an unsolicited advertisement to all nodes with the override flag (RFC 4861 section 7.2.6).
+// Whoever still has another MAC for one of our addresses, be it a predecessor's or a failed director's, would send there
+// until his entry ages: minutes. So we tell everybody, unasked. IPv4: a gratuitous ARP as a request for ourselves (RFC 5227
+// section 2.3), the form that every stack learns from. IPv6: an unsolicited advertisement to all nodes with the override flag
+// (RFC 4861 section 7.2.6).
 //
 // Frames get lost, above all while a bridge port is still learning, so everything is said again after a second, and the
 // VIPs once more after five, which is what keepalived's users are used to.
@@ -105,6 +106,7 @@ func unsolicitedAdvert(mac stack.MAC, a netip.Addr) tap.Frame {
 	icmp := header.ICMPv6(b[header.EthernetMinimumSize+header.IPv6MinimumSize:])
 	icmp.SetType(header.ICMPv6NeighborAdvert)
 	na := header.NDPNeighborAdvert(icmp.MessageBody())
+	// No router flag: nobody learned us as a router by an advertisement, and netstack's answers do not set it either.
 	na.SetOverrideFlag(true)
 	na.SetTargetAddress(src)
 	na.Options().Serialize(header.NDPOptionsSerializer{header.NDPTargetLinkLayerAddressOption(mac[:])})

@@ -45,12 +45,17 @@ func (h *Host) Deliver(link int, f *tap.Frame, p *stack.Packet) Verdict {
 		return Overflow
 	}
 	h.counters.queued.Add(1)
+	h.rouse()
+	return Queued
+}
+
+// rouse tells Run that something waits.
+func (h *Host) rouse() {
 	select {
 	case h.wake <- struct{}{}:
 	default:
 		// Run is already told.
 	}
-	return Queued
 }
 
 // classify says which queue a frame is for. What it lets through in classControl makes netstack say "that address is here",
@@ -73,6 +78,8 @@ func (h *Host) classify(l *link, b []byte, p *stack.Packet) class {
 	return classNone
 }
 
+// classifyARP takes requests for addresses of this link, and replies to us. Requests by somebody with our address are kept out:
+// netstack would take them for its own.
 func (h *Host) classifyARP(l *link, b []byte) class {
 	if len(b) < header.EthernetMinimumSize+header.ARPSize {
 		return classNone
@@ -122,8 +129,11 @@ func (h *Host) classifyND(l *link, b []byte, p *stack.Packet) class {
 	return classNone
 }
 
-// classifyIP takes what is addressed to one of us, on whatever link, but not to a group.
+// classifyIP takes what is addressed to one of us, on whatever link, but not to a group; and not what claims to come from us.
 func (h *Host) classifyIP(l *link, p *stack.Packet) class {
+	if _, forged := h.own[p.Src]; forged {
+		return classNone
+	}
 	if _, ok := h.own[p.Dst]; ok {
 		return classOther
 	}

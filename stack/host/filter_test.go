@@ -145,6 +145,12 @@ func TestIPFilter(t *testing.T) {
 			}
 		}
 	}
+	for _, f := range families {
+		w := newWire(t, nil)
+		if v, _ := w.deliver(0, echo(clientMAC, f.vip2, f.dip, 1)); v != Ignored {
+			t.Errorf("%s: a packet that claims to come from us is %v", f.name, v)
+		}
+	}
 	w := newWire(t, nil)
 	if v, _ := w.deliver(0, tap.NewFrame(tap.Header{}, append(append(ownMAC[:], clientMAC[:]...), 0x88, 0xcc, 0, 0))); v != Ignored {
 		t.Errorf("an EtherType that is not ours is %v", v)

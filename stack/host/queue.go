@@ -8,7 +8,8 @@ import (
 	"tapdirector/tap"
 )
 
-// Limits of each queue. A second of budget is more than the queue holds, so what a burst needs lies in the queue, not in the bucket.
+// Limits of each queue. The bucket holds as many tokens as the queue has places: a burst that fits the queue passes, and after it only
+// the rate does.
 const (
 	queueFrames = 512
 	queueBytes  = 4 << 20
@@ -76,7 +77,8 @@ func (q *queue) take() (item, bool) {
 	return i, true
 }
 
-// step gives the netstack one frame; false when nothing waits.
+// step gives the netstack one frame; false when nothing waits. Control is always first: it is bounded by its own budget, so
+// the other queue is delayed by it but not starved.
 func (h *Host) step() bool {
 	i, ok := h.control.take()
 	if !ok {
@@ -88,8 +90,8 @@ func (h *Host) step() bool {
 	return true
 }
 
-// feed brings a frame into the form netstack understands: full checksums, and no UDP superpacket, which it would take for one datagram.
-// A TCP superpacket is one large segment to it.
+// feed brings a frame into the form netstack understands: full checksums, and no UDP superpacket, which it would take for
+// one datagram. A TCP superpacket is one large segment to it.
 func (h *Host) feed(i *item) {
 	l := h.links[i.link]
 	if i.pkt.Kind != stack.KindARP {

@@ -19,6 +19,7 @@ type question struct {
 // ask sends q; no lock is held.
 func (r *Resolver) ask(q question) {
 	l := &r.o.Links[q.iface]
+	// Built anew each time: questions are few, and a DIP may be the sender of one and not of the next.
 	var f tap.Frame
 	if q.addr.Is4() {
 		f = arpRequest(l, q)
@@ -58,6 +59,7 @@ func solicitation(l *Link, q question) tap.Frame {
 	if !src.IsValid() {
 		src = linkLocal(l.MAC)
 	}
+	// Only hosts whose address ends in the same 24 bits listen to the group, so even a question to all wakes hardly anybody.
 	dst, to := target, q.to
 	if to == (stack.MAC{}) {
 		dst = header.SolicitedNodeAddr(target)

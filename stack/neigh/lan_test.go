@@ -62,8 +62,8 @@ func newLAN(t *testing.T, change func(*Options)) *lan {
 	l := &lan{t: t, at: time.Unix(1e9, 0)}
 	o := Options{
 		Links: []Link{
-			{MAC: ownMAC, Addresses: prefixes("10.77.1.1/24", "2001:db8:1::1/64"), Send: l.sender(0)},
-			{MAC: ownMAC2, Addresses: prefixes("10.77.2.1/24", "2001:db8:2::1/64"), Send: l.sender(1)},
+			{Name: "ext", MAC: ownMAC, Addresses: prefixes("10.77.1.1/24", "2001:db8:1::1/64"), Send: l.sender(0)},
+			{Name: "int", MAC: ownMAC2, Addresses: prefixes("10.77.2.1/24", "2001:db8:2::1/64"), Send: l.sender(1)},
 		},
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Now: l.clock,

@@ -12,10 +12,11 @@ import (
 // What is learned from whom
 //
 // Every host on a LAN can say what it likes, and ARP and ND believe it: we cannot be safer than the servers themselves are.
-// What we can do is keep what a frame may change small. A frame changes the slot of the address that it speaks for, if there is one
-// and it is not static, and nothing else. A MAC that is zero, a group's (RFC 1812 section 3.3.2) or our own is not believed.
+// What we can do is keep what a frame may change small. A frame changes the slot of the address that it speaks for, if
+// there is one and it is not static, and nothing else. A MAC that is zero, a group's (RFC 1812 section 3.3.2) or our own is not
+// believed.
 //
-//	ARP request, reply   sender's IP -> sender's MAC, at once; a gratuitous one is the same thing
+//	ARP request, reply   sender's IP -> sender's MAC, at once; a gratuitous one is the same
 //	NS, RS, RA           IP source -> source link-layer option, at once (RFC 4861 7.2.3, 6.2.6, 6.3.4)
 //	NA                   target -> target link-layer option; with another MAC than ours and no override flag it makes us
 //	                     ask the known MAC instead (7.2.5). Without the option, a solicited one proves the known MAC
@@ -77,6 +78,7 @@ func (r *Resolver) snoopND(iface int, b []byte, p *stack.Packet) {
 	case header.ICMPv6NeighborAdvert:
 		r.snoopAdvert(iface, m, tlla, p)
 	case header.ICMPv6RouterAdvert:
+		// 6.1.2: a router speaks from its link-local address. A gateway that we know by another is learned by its NS and NA.
 		if !p.Src.Netip().IsLinkLocalUnicast() {
 			return
 		}
@@ -153,6 +155,7 @@ func (r *Resolver) learn(iface int, a stack.Addr, m stack.MAC, override bool) {
 	if !r.believable(m) {
 		return
 	}
+	// Most of what a LAN says is about addresses that we do not care for: they cost a lookup that workers share.
 	r.mu.RLock()
 	_, ok := r.slots[key{a, int32(iface)}]
 	r.mu.RUnlock()
@@ -181,10 +184,10 @@ func (r *Resolver) learn(iface int, a stack.Addr, m stack.MAC, override bool) {
 		r.counters.learned.Add(1)
 	case wordMAC(old) != m:
 		r.counters.changed.Add(1)
-		r.log.Info("next hop changed its MAC", "address", a, "interface", iface, "from", hardware(wordMAC(old)), "to", hardware(m))
+		r.log.Info("next hop changed its MAC", "address", a, "interface", r.o.Links[iface].Name, "from", hardware(wordMAC(old)), "to", hardware(m))
 	}
 	if found {
-		r.log.Info("next hop answers again", "address", a, "interface", iface, "mac", hardware(m))
+		r.log.Info("next hop answers again", "address", a, "interface", r.o.Links[iface].Name, "mac", hardware(m))
 	}
 }
 

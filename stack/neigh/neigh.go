@@ -47,9 +47,16 @@ import (
 
 // Link is one interface of the director. Its number is its place in Options.Links.
 type Link struct {
-	MAC       stack.MAC
-	Addresses []netip.Prefix     // the DIPs: whom we ask as. A VIP must not be among them: a DR server holds it and ignores its owner's questions
-	Send      func(f *tap.Frame) // writes one frame out of the interface; safe from any goroutine; does not keep f
+	Name string // for the log
+	MAC  stack.MAC
+
+	// Addresses are the DIPs: whom we ask as. A VIP must not be among them: a DR server holds it too, and takes a question
+	// from "itself" for a mistake that needs no answer.
+	Addresses []netip.Prefix
+
+	// Send writes one frame out of the interface. It is called from any goroutine, without a lock of ours held; it does not
+	// keep f.
+	Send func(f *tap.Frame)
 }
 
 // Options are what a Resolver is made of; zero fields take the defaults.
@@ -123,7 +130,10 @@ type key struct {
 	iface int32
 }
 
-// Resolver keeps the slots. MAC, Dynamic, Park and Snoop are for every worker; Pin, Stats and Entries for anybody.
+// Resolver keeps the slots. MAC, Dynamic, Park and Snoop are for every worker; Pin, Stats and Entries for anybody, at any time.
+//
+// The words lie apart from the entries: eight of them share a cache line, so the MACs of a farm of servers fit in a few lines
+// that stay in every core's cache, while the entries, which the timer writes, do not disturb them.
 type Resolver struct {
 	o     Options
 	epoch time.Time       // times are kept as what passed since then
@@ -257,7 +267,7 @@ func (r *Resolver) askable(k key) bool {
 
 var broadcast4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
-// addLocked makes a slot that is due at once.
+// addLocked makes a slot that is due at once: the zero deadline has always passed.
 func (r *Resolver) addLocked(k key) Slot {
 	s := Slot(len(r.entries))
 	r.entries = append(r.entries, entry{key: k, backoff: r.o.Retransmit})
@@ -282,6 +292,8 @@ func (r *Resolver) promoteLocked(s Slot) {
 }
 
 // evictLocked takes a dynamic slot that has no frame waiting and was not used lately away from its owner; 0: there is none.
+// Exact order of use would cost every packet a write to a shared list; the clock costs nothing until there is no room, and
+// then a scan of the network, whose slots are never used twice, pushes out its own slots first.
 func (r *Resolver) evictLocked() Slot {
 	for range 2 * len(r.dynamic) {
 		r.hand = (r.hand + 1) % len(r.dynamic)

@@ -5,9 +5,9 @@ import (
 	"tapdirector/tap"
 )
 
-// Park takes a frame for a next hop without a MAC: a copy waits, and leaves with the destination MAC once that is known; until then f
-// needs only its source MAC. If the MAC has come meanwhile the copy leaves at once. It asks if nobody did. False: s is none,
-// or a limit of parked frames is reached.
+// Park takes a frame for a next hop without a MAC: a copy waits, and leaves with the destination MAC once that is known;
+// until then f needs only its source MAC. If the MAC has come meanwhile the copy leaves at once. It asks if nobody did.
+// False: s is none, or a limit of parked frames is reached.
 func (r *Resolver) Park(s Slot, f *tap.Frame) bool {
 	r.mu.Lock()
 	if s == 0 || int(s) >= len(r.entries) {
@@ -32,6 +32,8 @@ func (r *Resolver) Park(s Slot, f *tap.Frame) bool {
 // parkLocked keeps a copy of f if there is room, and returns what is to be asked.
 func (r *Resolver) parkLocked(s Slot, f *tap.Frame) (q question, ask, ok bool) {
 	waiting := r.parked[s]
+	// The newest frame is the one refused: of a handshake or a burst the first are worth most. (RFC 1122 2.3.2.2 would save
+	// the latest, with room for one only in mind.)
 	if len(waiting) >= r.o.Park || r.waiting >= r.o.ParkTotal || r.bytes+f.Len() > r.o.ParkBytes {
 		r.counters.parkDropped.Add(1)
 		return question{}, false, false

@@ -85,8 +85,9 @@ func (r *Resolver) tick() {
 	for _, q := range qs {
 		r.ask(q)
 	}
+	// Writing may block: nothing is sent or logged under the lock that Park needs.
 	for _, k := range lost {
-		r.log.Warn("next hop does not answer", "address", k.addr, "interface", k.iface)
+		r.log.Warn("next hop does not answer", "address", k.addr, "interface", r.o.Links[k.iface].Name)
 	}
 }
 
@@ -137,7 +138,8 @@ func (r *Resolver) askLocked(s Slot, now time.Duration) question {
 	return q
 }
 
-// failLocked gives a slot up: no MAC, and its frames are dropped.
+// failLocked gives a slot up: no MAC, and its frames are dropped. A dynamic one is then left alone until a frame wants it
+// again; a pinned one is asked for ever, with growing pauses, because health checks want to know when it is back.
 func (r *Resolver) failLocked(s Slot, now time.Duration) {
 	e := &r.entries[s]
 	e.state = failed
@@ -156,7 +158,8 @@ func (r *Resolver) failLocked(s Slot, now time.Duration) {
 	}
 }
 
-// reachLocked gives a slot its MAC; it reports whether the slot had been said to be lost.
+// reachLocked gives a slot its MAC; it reports whether the slot had been said to be lost. The new word is not marked as used,
+// so after each proof the first packet says whether anybody still cares.
 func (r *Resolver) reachLocked(s Slot, m stack.MAC, now time.Duration) (found bool) {
 	e := &r.entries[s]
 	e.state, e.asks = reachable, 0

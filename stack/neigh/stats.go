@@ -90,8 +90,8 @@ func (r *Resolver) Entries() []Entry {
 // hardware prints a MAC as people write it.
 func hardware(m stack.MAC) string { return net.HardwareAddr(m[:]).String() }
 
-// limitedLog is a log of at most logBurst lines in logEvery; the next line after a gap says how many are missing. Whoever floods the LAN with
-// changing MACs must not fill the disk.
+// limitedLog is a log of at most logBurst lines in logEvery; the next line after a gap says how many are missing. Whoever
+// floods the LAN with changing MACs must not fill the disk.
 type limitedLog struct {
 	log *slog.Logger
 	now func() time.Time
