@@ -182,6 +182,15 @@ func (w *World) Plug(lan, name string, deliver func(f *tap.Frame)) *Port {
 	return w.switches[lan].Plug(name, deliver)
 }
 
+// SetDown takes the director's interface on a LAN down, or brings it up.
+func (w *World) SetDown(lan string, down bool) {
+	for _, d := range w.devices {
+		if d.plan.Name == lan {
+			d.mem.SetDown(down)
+		}
+	}
+}
+
 // Close takes everything down: devices first, which ends the director's reads at once, then tasks, stacks and the wire.
 func (w *World) Close() error {
 	w.once.Do(func() {
