@@ -155,7 +155,7 @@ func (d *Director) mtus() []int {
 func (d *Director) neighLinks(c *conf.Config) []neigh.Link {
 	var links []neigh.Link
 	for i := range c.Interfaces {
-		links = append(links, neigh.Link{MAC: c.Interfaces[i].MAC, Addresses: c.Interfaces[i].Addresses, Send: d.sender(i)})
+		links = append(links, neigh.Link{Name: c.Interfaces[i].Name, MAC: c.Interfaces[i].MAC, Addresses: c.Interfaces[i].Addresses, Send: d.sender(i)})
 	}
 	return links
 }
@@ -164,7 +164,7 @@ func (d *Director) hostOptions(c *conf.Config) host.Options {
 	o := host.Options{Rate: c.Limits.HostRate, Log: d.log}
 	for i := range c.Interfaces {
 		o.Links = append(o.Links, host.Link{
-			Name: c.Interfaces[i].Name, MAC: c.Interfaces[i].MAC, MTU: d.devices[i].MTU,
+			Name: c.Interfaces[i].Name, MAC: c.Interfaces[i].MAC, MTU: d.devices[i].MTU, Offload: d.devices[i].Offload,
 			Addresses: c.Interfaces[i].Addresses, VIPs: vipsOf(c, i), Send: d.sender(i),
 		})
 	}

@@ -55,7 +55,7 @@ func wantMatch(t *testing.T, b *bucket, tags *[slots]uint8, tag uint8) {
 // newTestIndex is an index with slabs of its own.
 func newTestIndex(entries, buckets int) *index {
 	x := &index{}
-	x.init(newSlab[bucket](buckets), newSlab[entry](entries))
+	x.init(nil, newSlab[bucket](buckets), newSlab[entry](entries))
 	return x
 }
 

@@ -103,9 +103,10 @@ func New(o Options) *Table {
 		t.timeouts[s] = ticks(d)
 	}
 	buckets := newSlab[bucket](2 * cells)
+	var pages [numShards]*[pageCells]bucket // side by side: a small table's directories are few cache lines
 	for i := range t.shards {
 		s := &t.shards[i]
-		s.index.init(buckets, t.entries)
+		s.index.init(pages[i:i:i+1], buckets, t.entries)
 		s.wheel.store = t.entries
 	}
 	return t
