@@ -27,8 +27,8 @@ var ErrClosed = errors.New("tap: device closed")
 // Queue is one queue of a device. Read is for one goroutine; Write may be called by several at once.
 type Queue interface {
 	// Read waits until at least one frame is there, drains those waiting, at most Batch, and returns them. They are
-	// borrowed: valid until the next Read of this queue. It returns no frames and no error when wait has passed, and while the
-	// device is down or gone (it is then retried here); ErrClosed after Close. wait <= 0 does not wait.
+	// borrowed: valid until the next Read of this queue. It returns no frames and no error when wait has passed, and, perhaps
+	// earlier, while the device is gone; ErrClosed after Close. wait <= 0 does not wait.
 	Read(wait time.Duration) ([]Frame, error)
 
 	// Write sends the frames in order and returns how many the device took; the others are dropped and counted in Stats by

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -282,13 +283,14 @@ func TestNoLeaks(t *testing.T) {
 				}
 			}
 			cycle() // the runtime opens a few descriptors of its own the first time
-			before := openFDs(t)
+			before, goroutines := openFDs(t), runtime.NumGoroutine()
 			for range 5 {
 				cycle()
 			}
 			if after := openFDs(t); after != before {
 				t.Errorf("%d descriptors before, %d after", before, after)
 			}
+			until(t, "the goroutines to end", func() bool { return runtime.NumGoroutine() <= goroutines })
 		})
 	}
 }

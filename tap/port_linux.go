@@ -45,7 +45,10 @@ func newPort(o Options) (*port, error) {
 		p.nl.Close()
 		return nil, fmt.Errorf("no netlink socket for link messages: %w", err)
 	}
-	if o.Path == "" && o.Name != "" {
+	switch {
+	case o.Path != "":
+		p.name = "" // the device knows it
+	case o.Name != "":
 		err = p.inspect()
 	}
 	if err != nil {

@@ -113,8 +113,8 @@ func TestQueueWaits(t *testing.T) {
 	if frames, err := q.Read(time.Millisecond); len(frames) != 0 || err != nil {
 		t.Errorf("%d frames, %v", len(frames), err)
 	}
-	f := probeFrame()
-	go unix.Write(peer, f.wire())
+	f, sent := probeFrame(), probeFrame()
+	go unix.Write(peer, sent.wire())
 	if frames, err := q.Read(time.Minute); len(frames) != 1 || err != nil {
 		t.Errorf("%d frames, %v", len(frames), err)
 	}

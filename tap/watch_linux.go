@@ -15,7 +15,7 @@ import (
 //
 //	link message: flags     count and log down, up
 //	link message, or poke   is every descriptor still attached? no: gone
-//	gone                    at once, with every link message and every second: take the interface up again; done: back
+//	gone                    at once, with link messages and every second: take the interface up again; done: back
 //
 // It asks the descriptors, not the link messages, whether the interface is gone: one that was moved to another network namespace
 // sends a DELLINK here and works on. Queues poke when a read fails, for an interface that is deleted over there.
@@ -26,10 +26,11 @@ import (
 const retryEvery = time.Second
 
 type watcher struct {
-	p    *port
-	done chan struct{}
-	told string // the last failure that was logged: each is logged once
-	buf  [1 << 15]byte
+	p     *port
+	done  chan struct{}
+	told  string    // the last failure that was logged: each is logged once
+	tried time.Time // when the last attempt to take the interface up began
+	buf   [1 << 15]byte
 }
 
 // watch starts a watcher.
@@ -60,7 +61,8 @@ func (w *watcher) run() {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			// Nothing was said: somebody poked, or it is time to try again.
 		default:
-			w.resync() // ENOBUFS: more messages than the socket holds, some are lost
+			w.resync()             // ENOBUFS: more messages than the socket holds, some are lost
+			time.Sleep(faultPause) // whatever else it is, not in a spin
 		}
 		w.check()
 	}
@@ -72,20 +74,32 @@ func (w *watcher) check() {
 	h := &w.p.health
 	if !w.p.alive() && h.setGone(true) {
 		w.told = ""
-		w.report(h.setUp(false), "tap down")
-		w.report(true, "tap gone: deleted under us")
+		if h.setUp(false) {
+			w.p.log.Warn("tap down", "tap", w.p.name)
+		}
+		w.p.log.Warn("tap gone: deleted under us", "tap", w.p.name)
 	}
 	if h.gone.Load() {
-		if err := w.p.takeUp(); err != nil {
-			w.tell(err)
-			next = time.Now().Add(retryEvery)
-		} else {
-			h.setGone(false)
-			h.setUp(running(w.p.attrs.RawFlags))
-			w.report(true, "tap back")
-		}
+		next = w.try(time.Now())
 	}
 	w.p.events.SetReadDeadline(next)
+}
+
+// try tries to take the interface up and returns when to try again, zero when that is not needed. An attempt may itself cause the
+// link message that asks for the next, so there is a pause between them.
+func (w *watcher) try(now time.Time) (next time.Time) {
+	if since := now.Sub(w.tried); since < faultPause {
+		return now.Add(faultPause - since)
+	}
+	w.tried = now
+	if err := w.p.takeUp(); err != nil {
+		w.tell(err)
+		return now.Add(retryEvery)
+	}
+	w.p.health.setGone(false)
+	w.p.health.setUp(running(w.p.attrs.RawFlags))
+	w.p.log.Info("tap back", "tap", w.p.name)
+	return time.Time{}
 }
 
 // tell logs why the interface could not be taken up, once for each reason.
@@ -95,12 +109,6 @@ func (w *watcher) tell(err error) {
 	}
 	w.told = err.Error()
 	w.p.log.Warn("tap not back yet, trying every second", "tap", w.p.name, "error", err)
-}
-
-func (w *watcher) report(news bool, what string) {
-	if news {
-		w.p.log.Warn(what, "tap", w.p.name)
-	}
 }
 
 // messages takes the state of our interface from the kernel's link messages.
@@ -114,11 +122,12 @@ func (w *watcher) messages(b []byte) {
 }
 
 func (w *watcher) setRunning(up bool) {
-	what := "tap down"
-	if up {
-		what = "tap up"
+	switch news := w.p.health.setUp(up); {
+	case news && up:
+		w.p.log.Info("tap up", "tap", w.p.name)
+	case news:
+		w.p.log.Warn("tap down", "tap", w.p.name)
 	}
-	w.report(w.p.health.setUp(up), what)
 }
 
 // resync asks for the state instead of being told.

@@ -90,6 +90,26 @@ func TestDeletedOurs(t *testing.T) {
 	}
 }
 
+// TestBridgeDeletedToo: an interface that is there but cannot be made what it was is not back yet.
+func TestBridgeDeletedToo(t *testing.T) {
+	newNetns(t)
+	d, log := open(t, Options{Name: "tap0", Queues: 2, Bridge: newBridge(t, "br0").Attrs().Name})
+	must(t, netlink.LinkDel(link(t, "br0")))
+	must(t, netlink.LinkDel(link(t, "tap0")))
+	until(t, "the reason", func() bool { return log.count(`bridge \"br0\" does not exist`) == 1 })
+	if s := d.Stats(); s.Losses != 1 || s.Reattaches != 0 {
+		t.Errorf("%+v", s)
+	}
+	br := newBridge(t, "br0")
+	until(t, "back", func() bool { return d.Stats().Reattaches == 1 })
+	if link(t, "tap0").Attrs().MasterIndex != br.Attrs().Index {
+		t.Error("not in its bridge")
+	}
+	if log.count("does not exist") != 1 {
+		t.Errorf("log: %s", log.b.String())
+	}
+}
+
 // TestDeletedPremade: an interface of somebody else is waited for.
 func TestDeletedPremade(t *testing.T) {
 	for _, driver := range drivers {
@@ -143,6 +163,22 @@ func TestMoved(t *testing.T) {
 	t.Cleanup(func() { d.Close() })
 	in(func() { must(t, netlink.LinkDel(link(t, "tap0"))) })
 	until(t, "loss noticed", func() bool { return d.Stats().Losses == 1 })
+}
+
+// TestResync: when messages were lost, the watcher asks.
+func TestResync(t *testing.T) {
+	newNetns(t)
+	d, log := open(t, Options{Name: "tap0", Queues: 1})
+	w := d.Queues[0].(*tunQueue).dev.watcher
+	w.stop() // it hears nothing any more
+	must(t, netlink.LinkSetDown(link(t, "tap0")))
+	w.resync()
+	w.resync()
+	must(t, netlink.LinkSetUp(link(t, "tap0")))
+	w.resync()
+	if s := d.Stats(); s.Downs != 1 || s.Ups != 1 || log.count("tap down") != 1 {
+		t.Errorf("%+v\n%s", s, log.b.String())
+	}
 }
 
 func TestCloseEndsRead(t *testing.T) {
