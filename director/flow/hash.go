@@ -12,15 +12,16 @@ import (
 //
 // Two hashes, both keyed with random numbers of this table that no packet shows:
 //
-// The shard is chosen by the client's end alone (of a server's packet: the end it goes to), because NAT leaves that end as it is. So both directions of a connection,
-// and both its keys, are in one shard behind one lock. It is address part XOR high[port>>8] XOR low[port&255], where low is a
-// permutation: for each upper byte exactly one lower byte leads to a given shard. So when the director chooses the local port itself
-// (masquerading), the ports that keep both tuples in one shard are enumerated rather than searched.
+// The shard is chosen by the client's end alone (of a server's packet: the end it goes to), because NAT leaves that end as it is. So both
+// directions of a connection, and both its keys, are in one shard behind one lock. It is address part XOR high[port>>8] XOR low[port&255],
+// where low is a permutation: for each upper byte exactly one lower byte leads to a given shard. So when the director chooses the local
+// port itself (masquerading), the ports that keep both tuples in one shard are enumerated rather than searched.
 //
-// The place within the shard comes from the whole tuple: addresses are folded by 64x64->128 bit multiplications with keys XORed
-// into both factors (as in wyhash). Each result is multiplied once more and its upper bits taken, because the product of neighbouring
-// addresses or ports alone walks over the places in equal steps, and with an unlucky key misses some. Whoever does not know the keys cannot do better than chance (2^-32 per pair) in finding tuples that
-// collide, and sees no answer to learn from; a flood from one address still spreads by its ports. 3-4 ns for a tuple, IPv4 or IPv6.
+// The place within the shard comes from the whole tuple: addresses are folded by 64x64->128 bit multiplications with keys XORed into both
+// factors (as in wyhash). Each result is multiplied once more and its upper bits taken, because the product of neighbouring addresses or
+// ports alone walks over the places in equal steps, and with an unlucky key misses some. Whoever does not know the keys cannot do better
+// than chance (2^-32 per pair) in finding tuples that collide, and sees no answer to learn from; a flood from one address still spreads by
+// its ports. 3-4 ns for a tuple, IPv4 or IPv6.
 
 const (
 	shardBits = 8
