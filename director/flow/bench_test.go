@@ -101,3 +101,27 @@ func BenchmarkExpireIdle(b *testing.B) {
 		t.Expire(now)
 	}
 }
+
+// BenchmarkKey is hashing: what every lookup pays before it takes the lock.
+func BenchmarkKey(b *testing.B) {
+	for _, ip := range families {
+		b.Run(ip.String(), func(b *testing.B) {
+			h := newHasher()
+			c := ip.conn(NAT, stack.ProtoTCP, 1)
+			k := c.Tuple(Forward)
+			var key key
+			for b.Loop() {
+				h.key(&key, &k, Forward)
+				k.SrcPort = uint16(key.hash)
+			}
+		})
+	}
+}
+
+// BenchmarkRegion is the allocation that one page in 64 waits for.
+func BenchmarkRegion(b *testing.B) {
+	for b.Loop() {
+		s := newSlab[entry](1)
+		s.page()
+	}
+}

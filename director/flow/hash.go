@@ -21,7 +21,7 @@ import (
 // factors (as in wyhash). Each result is multiplied once more and its upper bits taken, because the product of neighbouring addresses or
 // ports alone walks over the places in equal steps, and with an unlucky key misses some. Whoever does not know the keys cannot do better
 // than chance (2^-32 per pair) in finding tuples that collide, and sees no answer to learn from; a flood from one address still spreads by
-// its ports. 3-4 ns for a tuple, IPv4 or IPv6.
+// its ports. 5 ns for a key, IPv4 or IPv6 (BenchmarkKey).
 
 const (
 	shardBits = 8
@@ -107,7 +107,7 @@ type key struct {
 	narrow bool
 }
 
-// key prepares the tuple t of a packet in direction d. Filled in place, because copying it out takes a quarter of the time.
+// key prepares the tuple t of a packet in direction d. Filled in place: copying it out cost Touch 7 of 34 ns.
 func (h *hasher) key(k *key, t *stack.Tuple, d Direction) {
 	client, other := t.Src, t.Dst
 	clientPort, otherPort := t.SrcPort, t.DstPort
