@@ -62,7 +62,7 @@ func rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	addConf(root)
 	addLogFlags(root)
-	root.AddCommand(checkCommand(), versionCommand())
+	root.AddCommand(checkCommand(), labCommand(), versionCommand())
 	return root
 }
 

@@ -25,7 +25,7 @@ import (
 // tapNames are the director's TAPs by interface, as lb.toml names them.
 var tapNames = map[string]string{integration.Ext: "tap0", integration.Int: "tap1"}
 
-// bridgeName is the bridge of a LAN.
+// bridgeName is the name of a LAN's bridge in the director's namespace.
 func bridgeName(lan string) string { return "br-" + lan }
 
 // legName is the kernel's name of a host's leg, counted from 0.
@@ -46,6 +46,22 @@ func legMAC(lan string, a netip.Addr) net.HardwareAddr {
 		last = last/10<<4 | last%10 // 11 is written 11 in hexadecimal too
 	}
 	return net.HardwareAddr{0x02, 0x77, number, 0, 0, last}
+}
+
+// buildHosts builds the director's namespace and those of all hosts.
+func (w *World) buildHosts() error {
+	if err := w.buildDirector(); err != nil {
+		return err
+	}
+	if err := w.startClock(); err != nil {
+		return err
+	}
+	for _, h := range hostsOf(w.plan) {
+		if err := w.buildHost(h); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // buildDirector makes the director's namespace with a bridge for each LAN.

@@ -17,6 +17,9 @@ func Available() error {
 	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("no right to make network namespaces (root, or a user namespace, has it): %w", err)
 	}
+	if errors.Is(err, unix.ENOSPC) {
+		return fmt.Errorf("the limit of namespaces (sysctl user.max_net_namespaces) is reached: %w", err)
+	}
 	if err != nil {
 		return err
 	}

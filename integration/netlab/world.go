@@ -85,18 +85,13 @@ func NewWith(s integration.Spec, o Options) (*World, error) {
 	return w, nil
 }
 
+// ErrBuild is in the error of New when the hosts and their LANs could not be built: a matter of rights and kernel, not of the director.
+var ErrBuild = errors.New("build namespaces, links and hosts")
+
 // build goes from nothing to a world at work.
 func (w *World) build(o Options) error {
-	if err := w.buildDirector(); err != nil {
-		return err
-	}
-	if err := w.startClock(); err != nil {
-		return err
-	}
-	for _, h := range hostsOf(w.plan) {
-		if err := w.buildHost(h); err != nil {
-			return err
-		}
+	if err := w.buildHosts(); err != nil {
+		return fmt.Errorf("%w: %w", ErrBuild, err)
 	}
 	if err := w.serve(); err != nil {
 		return err
@@ -263,6 +258,9 @@ func (w *World) LinkMAC(host, lan string) net.HardwareAddr {
 	}
 	return l.Attrs().HardwareAddr
 }
+
+// Bridge returns the name of a LAN's bridge in the director's namespace.
+func (w *World) Bridge(lan string) string { return bridgeName(lan) }
 
 // DirectorPID is the process that the director is; ours, unless it is another.
 func (w *World) DirectorPID() int { return w.running.pid() }
