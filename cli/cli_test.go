@@ -209,7 +209,7 @@ func TestCompletion(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{[]string{""}, []string{"check", "version"}},
+		{[]string{""}, []string{"lab", "check", "version"}},
 		{[]string{"--log-format", ""}, []string{"text\njson\n", ":4"}},
 		{[]string{"check", "--log-level", ""}, []string{"debug", "info", "warn", "error"}},
 		{[]string{"-conf", ""}, []string{"toml\n:8"}},
