@@ -1,0 +1,242 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tapdirector/integration/netlab"
+)
+
+// TestMain makes the test binary the load, which the bench starts as itself.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == loadCommand {
+		exit(runLoad(os.Args[2:], os.Stdin, os.Stdout))
+	}
+	os.Exit(m.Run())
+}
+
+// needLab skips where no lab can be built, or nothing be compiled; with TAPDIRECTOR_NEED_NETNS=1, as in CI, it fails instead.
+func needLab(t *testing.T) {
+	t.Helper()
+	err := netlab.Available()
+	for _, tool := range []string{"gcc", "go"} {
+		if err == nil {
+			_, err = exec.LookPath(tool)
+		}
+	}
+	if err != nil && os.Getenv("TAPDIRECTOR_NEED_NETNS") == "1" {
+		t.Fatalf("TAPDIRECTOR_NEED_NETNS=1, but: %v", err)
+	}
+	if err != nil {
+		t.Skipf("no bench here: %v", err)
+	}
+}
+
+// TestBench runs the whole bench, shortly: every figure of every peer is there and is a number that can be.
+func TestBench(t *testing.T) {
+	needLab(t)
+	for _, family := range []string{"4", "6"} {
+		t.Run("ipv"+family, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "bench.json")
+			var out, progress bytes.Buffer
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+			defer cancel()
+			args := []string{"-rounds", "1", "-span", "20ms", "-family", family, "-json", file}
+			if err := run(ctx, args, &out, &progress); err != nil {
+				t.Fatalf("%v\n%s", err, &progress)
+			}
+			for _, p := range peers {
+				if !strings.Contains(out.String(), p.Title) {
+					t.Errorf("%s is not in the table:\n%s", p.Key, &out)
+				}
+			}
+			checkReport(t, file)
+		})
+	}
+}
+
+func checkReport(t *testing.T, file string) {
+	t.Helper()
+	var r report
+	b, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(b, &r)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := len(peers) * len(figures); len(r.Rows) != want {
+		t.Errorf("%d rows, want %d", len(r.Rows), want)
+	}
+	for _, row := range r.Rows {
+		if row.Summary.N != 1 || row.Summary.Median <= 0 {
+			t.Errorf("%s of %s: %+v", row.Figure, row.Peer, row.Summary)
+		}
+	}
+}
+
+// TestInterrupted: Ctrl-C ends a run at once, leaves no child behind, and tells what had been measured.
+func TestInterrupted(t *testing.T) {
+	needLab(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	progress := &firstLine{seen: cancel}
+	var out bytes.Buffer
+	err := run(ctx, []string{"-rounds", "1000", "-span", "20ms", "-figures", "tcp-up,udp-small", "-peers", "wire,copyloop2"}, &out, progress)
+	if err == nil {
+		t.Fatal("an interrupted run is no error")
+	}
+	if !strings.Contains(out.String(), "straight wire") {
+		t.Errorf("what was measured is not told:\n%s", &out)
+	}
+	children, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range children {
+		if b, err := os.ReadFile(c); err == nil && len(bytes.TrimSpace(b)) > 0 {
+			t.Errorf("children are left: %s", b)
+		}
+	}
+}
+
+// firstLine calls seen when something is written to it.
+type firstLine struct{ seen func() }
+
+func (f *firstLine) Write(b []byte) (int, error) {
+	f.seen()
+	return len(b), nil
+}
+
+func TestOptions(t *testing.T) {
+	for _, c := range []struct {
+		args  string
+		check func(o *options) bool
+	}{
+		{"", func(o *options) bool { return o.rounds == 5 && o.span == 2*time.Second && o.family == 4 }},
+		{"-quick", func(o *options) bool { return o.rounds == 3 && o.span == 500*time.Millisecond }},
+		{"-quick -rounds 7", func(o *options) bool { return o.rounds == 7 && o.span == 500*time.Millisecond }},
+		{"-family 6 -queues 1", func(o *options) bool { return o.family == 6 && o.queues == 1 }},
+		{"", func(o *options) bool { return len(o.peers) == len(peers) && len(o.figures) == len(figures) }},
+		{"-peers dr,wire", func(o *options) bool { return slices.Equal(o.peers, []string{"wire", "dr"}) }},
+		{"", func(o *options) bool { return slices.Equal(o.modes(), []string{"up", "down", "flood", "conn", "rtt"}) }},
+		{"-figures rtt-p99", func(o *options) bool { return slices.Equal(o.modes(), []string{"rtt"}) }},
+	} {
+		o, err := parseOptions(strings.Fields(c.args), &bytes.Buffer{})
+		if err != nil || !c.check(o) {
+			t.Errorf("%q: %+v, %v", c.args, o, err)
+		}
+	}
+	for _, wrong := range []string{"-rounds 0", "-span 0s", "-span 2h", "-family 5", "-queues 17", "-peers lvs", "-figures x", "more", "-unknown"} {
+		if o, err := parseOptions(strings.Fields(wrong), &bytes.Buffer{}); err == nil {
+			t.Errorf("%q is taken: %+v", wrong, o)
+		}
+	}
+}
+
+func TestRequest(t *testing.T) {
+	for _, r := range []request{{}, {modeUp, 1, 2}, {modeRTT, time.Hour, 3 * time.Second}} {
+		b := r.encode()
+		if got := decodeRequest(b); got != r || len(b) != requestLen {
+			t.Errorf("%+v became %+v in %d bytes", r, got, len(b))
+		}
+	}
+}
+
+// TestLoad runs every client against the server over loopback, in this process's namespace: no rights are needed.
+func TestLoad(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+		t.Run(address, func(t *testing.T) { testLoad(t, netip.MustParseAddrPort(address)) })
+	}
+}
+
+func testLoad(t *testing.T, at netip.AddrPort) {
+	listener, err := listen(at)
+	if err != nil {
+		t.Skipf("no such address here: %v", err)
+	}
+	name, err := unix.Getsockname(listener)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(listener)
+	at = netip.AddrPortFrom(at.Addr(), portOf(name))
+	server := startLoad(t, "serve", at.String())
+	l := load{to: at, warm: time.Millisecond, span: 20 * time.Millisecond}
+	for mode, figures := range map[string][]string{
+		"up": {figureUp}, "down": {figureDown}, "conn": {figureConn}, "rtt": {figureP50, figureP99}, "flood": nil,
+	} {
+		got, err := loads[mode](&l)
+		if err != nil {
+			t.Errorf("%s: %v", mode, err)
+		}
+		for _, f := range figures {
+			if got[f] <= 0 {
+				t.Errorf("%s: %v", mode, got)
+			}
+		}
+	}
+	if line, err := server.ask("count"); err != nil || strings.HasPrefix(line, "0 ") {
+		t.Errorf("datagrams that arrived: %q, %v", line, err)
+	}
+}
+
+func portOf(a unix.Sockaddr) uint16 {
+	switch a := a.(type) {
+	case *unix.SockaddrInet4:
+		return uint16(a.Port)
+	case *unix.SockaddrInet6:
+		return uint16(a.Port)
+	}
+	return 0
+}
+
+// startHere starts a command in this process's namespace.
+func startHere(cmd *exec.Cmd) (<-chan error, error) {
+	ended := make(chan error, 1)
+	err := cmd.Start()
+	if err == nil {
+		// The thread that starts a child must outlive it (Pdeathsig): tests do not end their threads.
+		go func() { ended <- cmd.Wait() }()
+	}
+	return ended, err
+}
+
+// startLoad starts a load process without a namespace of its own.
+func startLoad(t *testing.T, args ...string) *process {
+	t.Helper()
+	p, err := startProcess(t.Context(), startHere, "/proc/self/exe", append([]string{loadCommand}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+// A child that ends, or that says something else than that it is ready, is an error that quotes it, at once.
+func TestProcessThatFails(t *testing.T) {
+	_, err := startProcess(t.Context(), startHere, "/proc/self/exe", loadCommand, "juggle", "127.0.0.1:1", "1s", "1s")
+	if err == nil || !strings.Contains(err.Error(), "juggle") {
+		t.Errorf("error %v", err)
+	}
+	var none *process
+	if err := none.stop(); err != nil {
+		t.Errorf("stopping nothing: %v", err)
+	}
+}

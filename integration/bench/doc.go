@@ -1,0 +1,33 @@
+// Command bench puts peers in the director's place, in the lab that the tests use, and says how they compare. It is run by `make bench`, or
+//
+//	go run ./integration/bench [-quick] [-family 6] [-json FILE] [-markdown]
+//
+// and needs the right to make network namespaces and TAPs, the Go toolchain, and gcc.
+//
+// # The lab
+//
+// Three namespaces: client, director, server; in the middle one a bridge per LAN. Each measurement of a peer has a lab of its own,
+// just built by the code the tests' worlds are built by (integration/netlab), so peers differ in nothing but what stands in the middle:
+//
+//	two arms   [client]--br-ext--[peer]--br-int--[server]
+//	one arm    [client]--br-ext--[server], and the peer on br-ext
+//
+//	wire        two arms  a veth pair joins the bridges: what the lab itself costs
+//	copyloop2   two arms  tap0 and tap1 copied to each other by a C program, a thread each way
+//	nat         two arms  tapdirector, method nat; the server's gateway is the director
+//	copyloop1   one arm   what comes in at tap0 goes out there again, to the server's MAC
+//	dr          one arm   tapdirector, method dr; the server holds the VIP on lo
+//
+// The client always talks to the VIP. For nat and dr all addresses are those of package integration. With wire and copyloop2 both bridges are one
+// LAN, so the server has the VIP on its link, as any host has its address. For copyloop1 the server is set up as for dr, and the client is
+// told by a static neighbour entry that the VIP is at the copy loop's MAC: a copy loop answers no ARP. In both one-armed cases the server
+// answers the client itself, so "down" passes the peer with acknowledgements only.
+//
+// The copy loop is the floor: one read and one write per frame and nothing else, on TAPs opened as tapdirector opens them. One that copies well is
+// not a limit that nothing can pass: it moves frames one by one, and what moves several at once may be faster.
+//
+// # The order
+//
+// Rounds; in each, every peer once, starting with another one each time; of each peer, every figure. What is compared has been measured within
+// seconds. The load programs are in load.go, the figures in figure.go, the statistics in stats.go.
+package main

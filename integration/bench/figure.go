@@ -1,0 +1,62 @@
+package main
+
+// figure is something that is measured of every peer.
+type figure struct {
+	Key, Title, Unit string
+	Lower            bool    // the less the better
+	Aim              float64 // of the ratio of tapdirector to the copy loop: at least, or at most where less is better; 0: none
+	digits           int     // behind the point
+}
+
+// Keys of the figures.
+const (
+	figureUp   = "tcp-up"
+	figureDown = "tcp-down"
+	figureUDP  = "udp-small"
+	figureConn = "tcp-conn"
+	figureP50  = "rtt-p50"
+	figureP99  = "rtt-p99"
+)
+
+// figures are all of them, in the order in which they are told.
+var figures = []figure{
+	{Key: figureUp, Title: "bulk TCP, client to server", Unit: "Gbit/s", Aim: 0.8, digits: 2},
+	{Key: figureDown, Title: "bulk TCP, server to client", Unit: "Gbit/s", Aim: 0.8, digits: 2},
+	{Key: figureUDP, Title: "18-byte datagrams, one flow, at the socket", Unit: "packets/s", Aim: 0.8},
+	{Key: figureConn, Title: "connect, 1 byte each way, close", Unit: "connections/s"},
+	{Key: figureP50, Title: "1-byte round trip, p50", Unit: "µs", Lower: true, Aim: 1.2, digits: 1},
+	{Key: figureP99, Title: "1-byte round trip, p99", Unit: "µs", Lower: true, digits: 1},
+}
+
+// reached reports whether a ratio is what was aimed at.
+func (f figure) reached(ratio float64) bool {
+	if f.Lower {
+		return ratio <= f.Aim
+	}
+	return ratio >= f.Aim
+}
+
+// peer is what can stand in the director's place.
+type peer struct {
+	Key, Title string
+	Base       string // the peer it is compared with; "": none
+	Ours       bool   // aims are for it
+}
+
+// Keys of the peers.
+const (
+	peerWire      = "wire"
+	peerCopyLoop2 = "copyloop2"
+	peerNAT       = "nat"
+	peerCopyLoop1 = "copyloop1"
+	peerDR        = "dr"
+)
+
+// peers are all of them; a base comes before those that are compared with it.
+var peers = []peer{
+	{Key: peerWire, Title: "straight wire", Base: peerCopyLoop2},
+	{Key: peerCopyLoop2, Title: "copy loop, two arms"},
+	{Key: peerNAT, Title: "tapdirector NAT, two arms", Base: peerCopyLoop2, Ours: true},
+	{Key: peerCopyLoop1, Title: "copy loop, one arm"},
+	{Key: peerDR, Title: "tapdirector DR, one arm", Base: peerCopyLoop1, Ours: true},
+}

@@ -1,0 +1,209 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"tapdirector/integration"
+	"tapdirector/integration/netlab"
+)
+
+// One measurement: a lab with one peer in it, the server's load process, and a client's process for each figure.
+
+// lab is a world with a peer at work.
+type lab struct {
+	o      *options
+	world  *netlab.World
+	peer   *process // the copy loop; nil: the peer is none, or the director, which is the world's
+	server *process
+}
+
+// spec is the world that a peer stands in: copy loops and the wire stand where the director of that many arms would.
+func (o *options) spec(peer string) (integration.Spec, func(*integration.Plan)) {
+	s := integration.Spec{Method: "nat", Arms: 2, Family: o.family, Servers: 1, Offload: true, Queues: o.queues}
+	switch peer {
+	case peerWire, peerCopyLoop2:
+		return s, oneLAN
+	case peerDR, peerCopyLoop1:
+		s.Method, s.Arms = "dr", 1
+	}
+	return s, nil
+}
+
+// oneLAN gives the server the VIP on its link and no gateway: nobody between it and the client looks at addresses.
+func oneLAN(p *integration.Plan) {
+	s := &p.Servers[0]
+	s.Legs[0].Address = netip.PrefixFrom(p.VIP.Addr(), p.Client.Legs[0].Address.Bits())
+	s.Gateway = netip.Addr{}
+	s.Listen = p.VIP
+}
+
+// newLab builds the lab of a peer and returns when it works.
+func (o *options) newLab(ctx context.Context, peer string) (*lab, error) {
+	spec, change := o.spec(peer)
+	w, err := netlab.NewBare(spec, change)
+	if err != nil {
+		return nil, err
+	}
+	l := &lab{o: o, world: w}
+	if err := l.start(ctx, peer); err != nil {
+		return nil, errors.Join(err, l.close())
+	}
+	return l, nil
+}
+
+func (l *lab) start(ctx context.Context, peer string) error {
+	// Thousands of connections a second from one address: ports for all, and again after a second.
+	err := l.world.Namespace("client").Sysctl(map[string]string{
+		"ipv4/ip_local_port_range": "1024 65535", "ipv4/tcp_tw_reuse": "1",
+	})
+	if err != nil {
+		return err
+	}
+	if err := l.startPeer(ctx, peer); err != nil {
+		return fmt.Errorf("start %s: %w", peer, err)
+	}
+	server := l.world.Plan().Servers[0]
+	l.server, err = startProcess(ctx, l.world.Namespace(server.Name).Start, l.o.self, loadCommand, "serve", server.Listen.String())
+	return err
+}
+
+func (l *lab) startPeer(ctx context.Context, peer string) error {
+	switch peer {
+	case peerWire:
+		return l.world.Join()
+	case peerCopyLoop2:
+		return l.startCopyLoop(ctx, "tap0", "tap1")
+	case peerCopyLoop1:
+		return l.startCopyLoop1(ctx)
+	}
+	return l.world.StartDirector(netlab.Options{Program: []string{l.o.director}, Log: l.o.log})
+}
+
+// startCopyLoop1 starts the copy loop with one arm in the name of the director's MAC.
+func (l *lab) startCopyLoop1(ctx context.Context) error {
+	p, w := l.world.Plan(), l.world
+	own := net.HardwareAddr(p.Interfaces[0].MAC[:])
+	server := w.LinkMAC(p.Servers[0].Name, integration.Ext)
+	if err := l.startCopyLoop(ctx, "tap0", own.String(), server.String()); err != nil {
+		return err
+	}
+	return w.Namespace(p.Client.Name).Neighbour(w.LinkName(p.Client.Name, integration.Ext), p.VIP.Addr(), own)
+}
+
+func (l *lab) startCopyLoop(ctx context.Context, args ...string) (err error) {
+	l.peer, err = startProcess(ctx, l.world.Namespace("director").Start, l.o.copyloop, args...)
+	if err != nil {
+		return err
+	}
+	for _, lan := range l.world.Plan().LANs {
+		if err := l.world.AttachTap(lan); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close ends all of it.
+func (l *lab) close() error {
+	return errors.Join(l.server.stop(), l.peer.stop(), l.world.Close())
+}
+
+// measure takes the figures that are asked for.
+func (l *lab) measure(ctx context.Context) (map[string]float64, error) {
+	got := map[string]float64{}
+	// Neighbours are found and caches filled before anything counts.
+	if _, err := l.client(ctx, "rtt", l.o.warm, l.o.warm); err != nil {
+		return nil, fmt.Errorf("warm up: %w", err)
+	}
+	for _, mode := range l.o.modes() {
+		run := l.client
+		if mode == "flood" {
+			run = l.flood
+		}
+		figures, err := run(ctx, mode, l.o.warm, l.o.span)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(got, figures)
+	}
+	return got, nil
+}
+
+// modesOf says which client a figure comes from.
+var modesOf = map[string]string{
+	figureUp: "up", figureDown: "down", figureUDP: "flood", figureConn: "conn", figureP50: "rtt", figureP99: "rtt",
+}
+
+// modes are the clients that the wanted figures need, each once.
+func (o *options) modes() (modes []string) {
+	for _, f := range o.figures {
+		if m := modesOf[f]; !slices.Contains(modes, m) {
+			modes = append(modes, m)
+		}
+	}
+	return modes
+}
+
+// client runs one client to its end and returns its figures.
+func (l *lab) client(ctx context.Context, mode string, warm, span time.Duration) (map[string]float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, warm+span+2*callLimit)
+	defer cancel()
+	p := l.world.Plan()
+	var out, complaint strings.Builder
+	cmd := command(ctx, l.o.self, loadCommand, mode, p.VIP.String(), warm.String(), span.String())
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	ended, err := l.world.Namespace(p.Client.Name).Start(cmd)
+	if err != nil {
+		return nil, err
+	}
+	if err := <-ended; err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", mode, errors.Join(err, ctx.Err()), strings.TrimSpace(complaint.String()))
+	}
+	var figures map[string]float64
+	return figures, json.Unmarshal([]byte(out.String()), &figures)
+}
+
+// flood runs the sender and asks the server twice what has arrived.
+func (l *lab) flood(ctx context.Context, mode string, warm, span time.Duration) (map[string]float64, error) {
+	sent := make(chan error, 1)
+	go func() {
+		_, err := l.client(ctx, mode, warm, span)
+		sent <- err
+	}()
+	rate, err := l.arrivals(ctx, warm, span)
+	if failed := <-sent; failed != nil || err != nil {
+		return nil, errors.Join(failed, err)
+	}
+	return map[string]float64{figureUDP: rate}, nil
+}
+
+// arrivals is how many datagrams a second reach the server's socket.
+func (l *lab) arrivals(ctx context.Context, warm, span time.Duration) (float64, error) {
+	var n, at [2]int64
+	for i, pause := range []time.Duration{warm, span} {
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(pause):
+		}
+		line, err := l.server.ask("count")
+		if err != nil {
+			return 0, err
+		}
+		if _, err := fmt.Sscan(line, &n[i], &at[i]); err != nil {
+			return 0, fmt.Errorf("the server said %q: %w", line, err)
+		}
+	}
+	return float64(n[1]-n[0]) / (float64(at[1]-at[0]) / float64(time.Second)), nil
+}

@@ -1,0 +1,162 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The client's side of the load.
+
+// clientThreads is how many connections a second's client opens at a time: enough to keep two CPUs busy in spite of round trips.
+const clientThreads = 8
+
+// afterSpan is how long a client that does not count itself goes on, so that the load lasts as long as the count.
+const afterSpan = 200 * time.Millisecond
+
+// load is one client's task.
+type load struct {
+	to         netip.AddrPort
+	warm, span time.Duration
+}
+
+// loads are the clients by name; each returns figures.
+var loads = map[string]func(*load) (map[string]float64, error){
+	"up": (*load).up, "down": (*load).down, "rtt": (*load).rtt, "conn": (*load).conn, "flood": (*load).flood,
+}
+
+// open connects and asks.
+func (l *load) open(mode byte) (int, error) {
+	fd, err := dial(l.to, unix.SOCK_STREAM)
+	if err != nil {
+		return -1, err
+	}
+	return fd, writeFull(fd, request{mode, l.warm, l.span}.encode())
+}
+
+// up sends bulk; the server counts.
+func (l *load) up() (map[string]float64, error) {
+	fd, err := l.open(modeUp)
+	if err != nil {
+		return nil, err
+	}
+	buf := make([]byte, bulkLen)
+	for end := time.Now().Add(l.warm + l.span + afterSpan); time.Now().Before(end); {
+		if err := writeFull(fd, buf); err != nil {
+			return nil, err
+		}
+	}
+	if err := unix.Shutdown(fd, unix.SHUT_WR); err != nil {
+		return nil, err
+	}
+	if err := readFull(fd, buf[:16]); err != nil {
+		return nil, err
+	}
+	n, took := binary.BigEndian.Uint64(buf), binary.BigEndian.Uint64(buf[8:])
+	return bulk(figureUp, int64(n), time.Duration(took))
+}
+
+// down receives bulk and counts.
+func (l *load) down() (map[string]float64, error) {
+	fd, err := l.open(modeDown)
+	if err != nil {
+		return nil, err
+	}
+	n, took, err := receive(fd, make([]byte, bulkLen), l.warm, l.span)
+	if err != nil {
+		return nil, err
+	}
+	return bulk(figureDown, n, took)
+}
+
+// bulk is a rate in Gbit/s.
+func bulk(figure string, n int64, took time.Duration) (map[string]float64, error) {
+	if took <= 0 {
+		return nil, errors.New("nothing arrived in time")
+	}
+	return map[string]float64{figure: float64(n) * 8 / float64(took)}, nil
+}
+
+// rtt sends one byte at a time and waits for its answer.
+func (l *load) rtt() (map[string]float64, error) {
+	fd, err := l.open(modeRTT)
+	if err != nil {
+		return nil, err
+	}
+	times := make([]int64, 0, 1<<22)
+	b := make([]byte, 1)
+	start := time.Now()
+	for before := start; before.Sub(start) < l.warm+l.span && len(times) < cap(times); {
+		if err := writeFull(fd, b); err != nil {
+			return nil, err
+		}
+		if err := readFull(fd, b); err != nil {
+			return nil, err
+		}
+		now := time.Now()
+		if before.Sub(start) >= l.warm {
+			times = append(times, int64(now.Sub(before)))
+		}
+		before = now
+	}
+	slices.Sort(times)
+	return map[string]float64{
+		figureP50: float64(percentile(times, 0.5)) / 1e3,
+		figureP99: float64(percentile(times, 0.99)) / 1e3,
+	}, nil
+}
+
+// conn opens a connection, sends a byte, receives one and closes, by several threads.
+func (l *load) conn() (map[string]float64, error) {
+	var done atomic.Int64
+	start := time.Now()
+	err := threads(clientThreads, func() error {
+		b := make([]byte, 1)
+		for passed := time.Duration(0); passed < l.warm+l.span; passed = time.Since(start) {
+			if err := l.once(b); err != nil {
+				return err
+			}
+			if passed >= l.warm {
+				done.Add(1)
+			}
+		}
+		return nil
+	})
+	return map[string]float64{figureConn: float64(done.Load()) / l.span.Seconds()}, err
+}
+
+// once makes one connection.
+func (l *load) once(b []byte) error {
+	fd, err := dial(l.to, unix.SOCK_STREAM)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	b[0] = modeConn
+	if err := writeFull(fd, b); err != nil {
+		return err
+	}
+	return readFull(fd, b)
+}
+
+// flood sends small datagrams of one flow as fast as the socket takes them; who counts is the receiver.
+func (l *load) flood() (map[string]float64, error) {
+	fd, err := dial(l.to, unix.SOCK_DGRAM)
+	if err != nil {
+		return nil, err
+	}
+	block := newMessageBlock()
+	for end := time.Now().Add(l.warm + l.span + afterSpan); time.Now().Before(end); {
+		if _, err := block.move(unix.SYS_SENDMMSG, fd, 0); err != nil && err != unix.ECONNREFUSED {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
