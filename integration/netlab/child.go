@@ -9,20 +9,17 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"tapdirector/director"
 )
 
-// child is a director in a process of its own. It inherits the namespace of the thread that forks it, and dies with that thread
-// (Pdeathsig); so the thread waits for it and for nothing else. It has a
-// process group of its own: a Ctrl-C is for us, and we tell it.
+// child is a director in a process of its own that dies with us (Pdeathsig). It has a process group of its own: a Ctrl-C is for us, and we
+// tell it.
 type child struct {
 	cmd  *exec.Cmd
 	tail tail          // the end of what it logged
@@ -49,28 +46,15 @@ func startChild(ns *Namespace, o Options, config string) (runner, error) {
 		c.cmd.Stdout = io.MultiWriter(o.Log, &c.tail)
 	}
 	c.cmd.Stderr = c.cmd.Stdout
-	started := make(chan error)
-	go c.run(ns, started)
-	return c, <-started
-}
-
-// run starts the child on a thread of its own and stays on it until the child ends.
-func (c *child) run(ns *Namespace, started chan<- error) {
-	defer close(c.done)
-	runtime.LockOSThread()
-	home, err := netns.Get()
+	ended, err := ns.Start(c.cmd)
 	if err != nil {
-		started <- err
-		return
+		return nil, err
 	}
-	defer goHome(home)
-	if err = netns.Set(ns.handle); err == nil {
-		err = c.cmd.Start()
-	}
-	started <- err
-	if err == nil {
-		c.err = c.cmd.Wait()
-	}
+	go func() {
+		c.err = <-ended
+		close(c.done)
+	}()
+	return c, nil
 }
 
 // counters are the child's own business: it logs them on SIGUSR1.

@@ -79,12 +79,13 @@ func (h *here) ended() error {
 	}
 }
 
-// stop ends the director, then closes its devices.
+// stop ends the director. Closing its devices wakes the workers that wait for frames.
 func (h *here) stop() error {
 	err := h.ended()
 	h.cancel()
+	err = errors.Join(err, h.closeDevices())
 	<-h.done
-	return errors.Join(err, h.err, h.closeDevices())
+	return errors.Join(err, h.err)
 }
 
 func (h *here) closeDevices() error {
