@@ -1,7 +1,6 @@
 package flow
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -273,7 +272,7 @@ func TestTableAgainstTwin(t *testing.T) {
 func (p *pair) wantSeen(outcomes ...string) {
 	for _, o := range outcomes {
 		if p.seen[o] == 0 {
-			p.t.Error(fmt.Sprintf("never seen: %s; seen: %v", o, p.seen))
+			p.t.Errorf("never seen: %s; seen: %v", o, p.seen)
 		}
 	}
 }

@@ -58,7 +58,7 @@ const (
 )
 
 var ndFixedLen = [...]int{
-	header.ICMPv6RouterSolicit - header.ICMPv6RouterSolicit:   8,
+	0: 8, // the solicitation itself
 	header.ICMPv6RouterAdvert - header.ICMPv6RouterSolicit:    16,
 	header.ICMPv6NeighborSolicit - header.ICMPv6RouterSolicit: 24,
 	header.ICMPv6NeighborAdvert - header.ICMPv6RouterSolicit:  24,

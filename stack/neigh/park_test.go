@@ -16,7 +16,7 @@ func TestPark(t *testing.T) {
 			f := packet(tt.dip, tt.target)
 			f.Header = tap.Header{Flags: tap.FlagDataValid}
 			want := f.Clone()
-			if !l.Park(s, &f) || !l.Park(s, &f) {
+			if first, second := l.Park(s, &f), l.Park(s, &f); !first || !second {
 				t.Fatal("a frame found no room")
 			}
 			clear(f.Bytes()) // the caller's memory is the caller's again
