@@ -11,6 +11,7 @@ import (
 	"slices"
 	"testing"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
@@ -107,7 +108,7 @@ func mendChecksums(f *tap.Frame) {
 	case header.IPVersion(l3) == 6 && len(l3) >= 40 && int(header.IPv6(l3).PayloadLength()) <= len(l3)-40:
 		ip := header.IPv6(l3)
 		mendTransport(f.Header, ip.NextHeader(), l3[40:][:ip.PayloadLength()], func(n uint16) uint16 {
-			return header.PseudoHeaderChecksum(ip.TransportProtocol(), ip.SourceAddress(), ip.DestinationAddress(), n)
+			return header.PseudoHeaderChecksum(tcpip.TransportProtocolNumber(ip.NextHeader()), ip.SourceAddress(), ip.DestinationAddress(), n)
 		})
 	}
 }

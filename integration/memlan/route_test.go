@@ -109,9 +109,8 @@ func TestTwoServersFromOnePort(t *testing.T) {
 	families(t, methodless, func(t *testing.T, w *memlan.World, p *probe) {
 		inner := plugProbe(t, w, integration.Int)
 		for i, host := range []netip.Addr{inner.addr.Addr(), inner.addr.Addr().Next()} {
-			inner.addr = netip.AddrPortFrom(host, 40000)
 			s := inner.to(p.addr, stack.ProtoUDP)
-			s.Payload = []byte{byte(i)}
+			s.Src, s.Payload = netip.AddrPortFrom(host, 40000), []byte{byte(i)}
 			inner.send(s)
 		}
 		first := p.expect("datagram", func(a *arrival) bool { return a.Proto == stack.ProtoUDP })
