@@ -30,13 +30,14 @@ import (
 //
 // It ends well only if every request was answered.
 
-const labLong = `lab builds a client, a director and real servers, each a host of its own, sends requests to the virtual address, and shows what happened: the
-topology, the lb.toml it used, which server answered how often, and one request's frames as they passed each point, with MACs,
-addresses and ports before and after.
+const labLong = `lab builds a client, a director and real servers, each a host of its own, sends requests to the virtual
+address, and shows what happened: the topology, the lb.toml it used, which server answered how often, and one
+request's frames as they passed each point, with MACs, addresses and ports before and after.
 
-The hosts are network namespaces joined by bridges, with the kernel's own TCP/IP; the director is this very program, run with -conf on TAPs. That needs
-root, or a system that lets users make user namespaces and open /dev/net/tun. Where it is not to be had, or with --memory, the same
-runs over a LAN in memory. Nothing is left behind, whichever way it ends.`
+The hosts are network namespaces joined by bridges, with the kernel's own TCP/IP; the director is this very
+program, run with -conf on TAPs. That needs root, or a system that lets users make user namespaces and open
+/dev/net/tun. Where it is not to be had, or with --memory, the same runs over a LAN in memory. Nothing is left
+behind, whichever way it ends. The exit code is 0 only if every request was answered.`
 
 const labExample = `  tapdirector lab                              NAT over IPv4
   tapdirector lab --method dr --family 6       direct routing over IPv6
@@ -59,12 +60,12 @@ func labCommand() *cobra.Command {
 			return runLab(cmd, *o)
 		},
 	}
-	addChoice(cmd, cmd.Flags(), "method", "forwarding `METHOD`", "nat", "dr")
+	addChoice(cmd, cmd.Flags(), "method", "how packets are forwarded", "nat", "dr")
 	addChoice(cmd, cmd.Flags(), "family", "IP version", "4", "6")
 	addChoice(cmd, cmd.Flags(), "protocol", "what the requests use", "tcp", "udp")
-	addChoice(cmd, cmd.Flags(), "arms", "interfaces of the director: 2, or 1 with all on one LAN", "2", "1")
-	cmd.Flags().IntVar(&o.servers, "servers", 3, "real servers, 1 to 89")
-	cmd.Flags().IntVar(&o.requests, "requests", 12, "requests to make, 1 or more")
+	addChoice(cmd, cmd.Flags(), "arms", "interfaces of the director; auto is 2 for nat, and 1 (all on one LAN) for dr", "auto", "1", "2")
+	cmd.Flags().IntVar(&o.servers, "servers", 3, "`N` real servers, 1 to 89")
+	cmd.Flags().IntVar(&o.requests, "requests", 12, "`N` requests to make, 1 or more")
 	cmd.Flags().BoolVar(&o.keep, "keep", false, "stay up until Ctrl-C and say how to look around")
 	cmd.Flags().BoolVar(&o.memory, "memory", false, "use a LAN in memory: needs no rights")
 	return cmd
@@ -83,7 +84,10 @@ type labOptions struct {
 func (o *labOptions) read(cmd *cobra.Command) {
 	o.method, o.protocol = choiceOf(cmd, "method"), choiceOf(cmd, "protocol")
 	o.family, _ = strconv.Atoi(choiceOf(cmd, "family"))
-	o.arms, _ = strconv.Atoi(choiceOf(cmd, "arms"))
+	o.arms = map[string]int{"nat": 2, "dr": 1}[o.method]
+	if n, err := strconv.Atoi(choiceOf(cmd, "arms")); err == nil {
+		o.arms = n
+	}
 }
 
 func (o labOptions) spec() integration.Spec {

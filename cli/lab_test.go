@@ -59,12 +59,30 @@ func TestLabUsage(t *testing.T) {
 		{[]string{"--method", "tun"}, "must be one of: nat, dr"},
 		{[]string{"--family", "5"}, "must be one of: 4, 6"},
 		{[]string{"--protocol", "sctp"}, "must be one of: tcp, udp"},
-		{[]string{"--arms", "3"}, "must be one of: 2, 1"},
+		{[]string{"--arms", "3"}, "must be one of: auto, 1, 2"},
 		{[]string{"nat"}, "unexpected"},
 	} {
 		r := runArgs(append([]string{"lab"}, c.args...)...)
 		if r.code != ExitUsage || !strings.Contains(r.stderr, c.want) || r.stdout != "" {
 			t.Errorf("lab %v: exit code %d, stderr %q, stdout %q; want %d and %q", c.args, r.code, r.stderr, r.stdout, ExitUsage, c.want)
+		}
+	}
+}
+
+// Without a word the director has the arms that textbooks draw.
+func TestLabArms(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		two  bool
+	}{
+		{[]string{"--method", "nat"}, true},
+		{[]string{"--method", "dr"}, false},
+		{[]string{"--method", "nat", "--arms", "1"}, false},
+		{[]string{"--method", "dr", "--arms", "2"}, true},
+	} {
+		r := runArgs(append([]string{"lab", "--memory", "--requests", "1"}, c.args...)...)
+		if got := strings.Contains(r.stdout, "==== int: "); got != c.two || r.code != ExitOK {
+			t.Errorf("lab %v: two LANs: %v, want %v (exit code %d)", c.args, got, c.two, r.code)
 		}
 	}
 }
