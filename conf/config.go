@@ -43,10 +43,15 @@ type Service struct {
 	Listen     netip.AddrPort // VIP:port
 	Protocol   string         // "tcp" or "udp"
 	Method     string         // "nat" or "dr"
-	Scheduler  string         // "rr", "wrr", "lc", "wlc"
+	Scheduler  string         // one of Schedulers()
 	Interface  int            // index into Config.Interfaces: the owner of the VIP
 	OnNoServer string         // "reject" or "drop"
 	Servers    []Server
+
+	HashPort     bool // sh, mh, quic: the client's port is hashed as well
+	HashFallback bool // sh, dh, mh, quic: a client of a server that takes no connections goes to another
+	MHTableSize  int  // mh, quic: slots of the Maglev table, one of MHTableSizes(); else 0
+	QUICIDLength int  // quic: bytes of every Server.QUICID; else 0
 }
 
 // Server is one [[service.server]]: a real server.
@@ -56,6 +61,7 @@ type Server struct {
 	MAC     [6]byte        // static; zero: asked for by ARP or NDP
 	Via     netip.Addr     // next hop: Address itself when it is on a link of ours, else a route's gateway
 	Iface   int            // index into Config.Interfaces: the way to Via
+	QUICID  uint64         // quic: what the server writes into its connection ids, first byte highest
 }
 
 // Limits is [limits]: the bounds of memory and of work.

@@ -15,7 +15,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add(Reference)
 	f.Add(good)
 	f.Add(inIPv6(good))
-	for _, tc := range slices.Concat(filesAndInterfaces, routesAndServices, ofOneFamily) {
+	for _, tc := range slices.Concat(filesAndInterfaces, routesAndServices, hashing, ofOneFamily, quicIDs) {
 		f.Add(strings.NewReplacer(tc.edits...).Replace(good))
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -67,6 +67,7 @@ func checkConsistent(t *testing.T, c *Config) {
 		expect(r.To.IsValid() && r.To == r.To.Masked() && known(r.Interface) && holds(r.Interface, r.Via), "route", r)
 	}
 	for _, v := range c.Services {
+		checkHashingConsistent(expect, v)
 		expect(v.Name != "" && usable(v.Listen) && known(v.Interface) && len(v.Servers) > 0, "service", v)
 		expect(slices.Contains(methods.now, v.Method) && slices.Contains(schedulers.now, v.Scheduler) && v.OnNoServer != "", "service", v)
 		for _, s := range v.Servers {
@@ -77,6 +78,20 @@ func checkConsistent(t *testing.T, c *Config) {
 	}
 	expect(c.Limits.Connections > 0 && c.Limits.HostRate > 0 && c.Limits.ICMPRate >= 0, "limits", c.Limits)
 	expect(c.Timeouts.TCP > 0 && c.Timeouts.TCPFin > 0 && c.Timeouts.UDP > 0, "timeouts", c.Timeouts)
+}
+
+// checkHashingConsistent is what the schedulers that hash rely on.
+func checkHashingConsistent(expect func(bool, string, any), v Service) {
+	quic, hashes := v.Scheduler == "quic", slices.Contains([]string{"sh", "dh", "mh", "quic"}, v.Scheduler)
+	expect(hashes || !v.HashPort && !v.HashFallback, "keys of a scheduler that does not hash", v)
+	expect((quic || v.Scheduler == "mh") == slices.Contains(mhTableSizes, v.MHTableSize) && (v.MHTableSize == 0 || len(v.Servers) <= v.MHTableSize), "table size", v)
+	expect(quic == (v.QUICIDLength > 0) && v.QUICIDLength <= 8 && (!quic || v.Protocol == "udp"), "length of QUIC ids", v)
+	ids := map[uint64]bool{}
+	for _, s := range v.Servers {
+		expect(quic || s.QUICID == 0, "QUIC id", s)
+		expect(!quic || !ids[s.QUICID], "QUIC id twice", s)
+		ids[s.QUICID] = true
+	}
 }
 
 // usable reports whether a is an address and port of one host, with IPv4 as IPv4.

@@ -150,11 +150,11 @@ var filesAndInterfaces = []spoiled{
 
 func TestMistakes(t *testing.T) {
 	inBothFamilies(t, func(t *testing.T, form func(string) string) {
-		for _, tc := range slices.Concat(filesAndInterfaces, routesAndServices) {
+		for _, tc := range slices.Concat(filesAndInterfaces, routesAndServices, hashing) {
 			t.Run(tc.name, func(t *testing.T) { checkMistakes(t, tc, form) })
 		}
 	})
-	for _, tc := range ofOneFamily {
+	for _, tc := range slices.Concat(ofOneFamily, quicIDs) {
 		t.Run(tc.name, func(t *testing.T) { checkMistakes(t, tc, func(s string) string { return s }) })
 	}
 }

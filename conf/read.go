@@ -2,7 +2,6 @@ package conf
 
 import (
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 )
@@ -26,10 +25,7 @@ var (
 	protocols  = words{now: []string{"tcp", "udp"}, later: []string{"sctp"}}
 	methods    = words{now: []string{"nat", "dr"}, later: []string{"tun", "fullnat"}}
 	onNoServer = words{now: []string{"reject", "drop"}}
-	schedulers = words{
-		now:   []string{"wlc", "rr", "wrr", "lc"},
-		later: []string{"sed", "nq", "fo", "ovf", "twos", "sh", "dh", "mh", "lblc", "lblcr"},
-	}
+	schedulers = words{now: []string{"wlc", "rr", "wrr", "lc", "sed", "nq", "fo", "ovf", "twos", "sh", "dh", "mh", "lblc", "lblcr", "quic"}}
 )
 
 // read is stage 2: the whole file, key by key.
@@ -192,9 +188,13 @@ func (d *draft) readService(s *section) {
 		OnNoServer: s.word("on_no_server", onNoServer),
 	}
 	d.owners = append(d.owners, s.text("interface"))
-	for _, server := range s.many("server", "no server: write [[service.server]] with an address") {
+	readHashing(s, &v)
+	servers := s.many("server", "no server: write [[service.server]] with an address")
+	for _, server := range servers {
 		v.Servers = append(v.Servers, readServer(server, &v))
 	}
+	checkTableSize(s, &v)
+	readQUICIDs(s, servers, &v)
 	d.c.Services = append(d.c.Services, v)
 }
 
@@ -216,12 +216,14 @@ func readServer(s *section, v *Service) Server {
 	if address.IsValid() && address.Port() == 0 {
 		address = netip.AddrPortFrom(address.Addr(), v.Listen.Port())
 	}
-	return Server{
+	server := Server{
 		Address: address,
 		Weight:  s.whole("weight", span{1, 0, maxWeight}),
 		MAC:     readMAC(s),
 		Iface:   -1,
 	}
+	s.text("quic_id") // judged by readQUICIDs, when the scheduler and the other servers are known
+	return server
 }
 
 // readLimits reads [limits]. The default of connections is a bound of memory: 2^20 entries of 128 bytes are 128 MiB. Those of the rates
@@ -244,6 +246,3 @@ func (d *draft) readTimeouts(s *section) {
 		UDP:    s.duration("udp", 300*time.Second),
 	}
 }
-
-// Schedulers returns the names that scheduler = may have.
-func Schedulers() []string { return slices.Sorted(slices.Values(schedulers.now)) }

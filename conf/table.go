@@ -8,10 +8,10 @@ import (
 	"text/tabwriter"
 )
 
-// Table writes what the director would do with c, for people: one table each of interfaces, routes, services and servers, with what was
+// Table writes what the director would do with c, for people: one table each of interfaces, routes, services, servers and QUIC ids, with what was
 // left out of the file filled in, and a last one of limits and timeouts. The error is the writer's.
 func Table(w io.Writer, c *Config) error {
-	for _, table := range []func(io.Writer, *Config){tableInterfaces, tableRoutes, tableServices, tableServers, tableBounds} {
+	for _, table := range []func(io.Writer, *Config){tableInterfaces, tableRoutes, tableServices, tableServers, tableQUIC, tableBounds} {
 		columns := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 		table(columns, c)
 		if err := columns.Flush(); err != nil {
@@ -98,7 +98,41 @@ func tableServices(w io.Writer, c *Config) {
 	row(w, "SERVICE", "LISTEN", "PROTOCOL", "METHOD", "SCHEDULER", "VIP ON", "NO SERVER", "SERVERS")
 	for i := range c.Services {
 		v := &c.Services[i]
-		row(w, v.Name, v.Listen, v.Protocol, v.Method, v.Scheduler, c.Interfaces[v.Interface].Name, v.OnNoServer, len(v.Servers))
+		row(w, v.Name, v.Listen, v.Protocol, v.Method, schedulerText(v), c.Interfaces[v.Interface].Name, v.OnNoServer, len(v.Servers))
+	}
+}
+
+// schedulerText is the scheduler with what its hash is told: "mh(16381 slots,port)".
+func schedulerText(v *Service) string {
+	var more []string
+	if v.MHTableSize > 0 {
+		more = append(more, fmt.Sprint(v.MHTableSize, " slots"))
+	}
+	if v.HashPort {
+		more = append(more, "port")
+	}
+	if v.HashFallback {
+		more = append(more, "fallback")
+	}
+	return v.Scheduler + orWord(len(more) > 0, "("+strings.Join(more, ",")+")", "")
+}
+
+// tableQUIC shows the server ids of QUIC services; it is left out where there is none.
+func tableQUIC(w io.Writer, c *Config) {
+	title := false
+	for i := range c.Services {
+		v := &c.Services[i]
+		for j := range v.Servers {
+			if v.QUICIDLength == 0 {
+				break
+			}
+			if !title {
+				row(w)
+				row(w, "QUIC ID OF", "ADDRESS", "ID")
+				title = true
+			}
+			row(w, v.Name, v.Servers[j].Address, quicIDText(v, &v.Servers[j]))
+		}
 	}
 }
 

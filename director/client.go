@@ -2,6 +2,7 @@ package director
 
 import (
 	"tapdirector/director/flow"
+	"tapdirector/director/sched"
 	"tapdirector/stack"
 	"tapdirector/tap"
 )
@@ -55,7 +56,7 @@ func (w *worker) schedule(f *tap.Frame, hop flow.Hop) (Verdict, bool) {
 	case s == nil, p.Proto == stack.ProtoTCP && p.TCPFlags&stack.SYN == 0:
 		return w.reject(f), false
 	}
-	i := s.scheduler.Pick(&p.Tuple)
+	i := s.scheduler.Pick(w.request(f))
 	if i < 0 {
 		return w.noServer(f, s), false
 	}
@@ -71,6 +72,16 @@ func (w *worker) schedule(f *tap.Frame, hop flow.Hop) (Verdict, bool) {
 		s.conns.Add(1)
 	}
 	return 0, true
+}
+
+// request is what the scheduler sees of the packet in hand.
+func (w *worker) request(f *tap.Frame) sched.Request {
+	p := &w.p
+	r := sched.Request{Tuple: &p.Tuple, Now: w.now}
+	if p.Proto == stack.ProtoUDP {
+		r.Payload = f.Bytes()[p.L4+p.L4Len:]
+	}
+	return r
 }
 
 // newConn is the connection of p to srv.

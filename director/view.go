@@ -148,10 +148,13 @@ func (v *view) addService(c *conf.Service, pin func(int, netip.Addr, stack.MAC) 
 			iface: uint16(cs.Iface), slot: pin(cs.Iface, cs.Via, cs.MAC), name: cs.Address,
 		}
 		srv.Weight.Store(int32(cs.Weight))
+		srv.Addr, srv.Port, srv.QUICID = srv.addr, srv.port, cs.QUICID
 		v.servers, s.servers, known = append(v.servers, srv), append(s.servers, srv), append(known, &srv.Server)
 	}
 	var err error
-	s.scheduler, err = sched.New(c.Scheduler, known)
+	s.scheduler, err = sched.New(c.Scheduler, known, sched.Options{
+		Port: c.HashPort, Fallback: c.HashFallback, TableSize: c.MHTableSize, QUICIDLength: c.QUICIDLength,
+	})
 	v.services[s.virtual], v.ordered = s, append(v.ordered, s)
 	return err
 }

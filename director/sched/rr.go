@@ -1,10 +1,6 @@
 package sched
 
-import (
-	"sync/atomic"
-
-	"tapdirector/stack"
-)
+import "sync/atomic"
 
 // rr is round robin: the first usable server after the last one picked. Weights matter only as zero or not.
 type rr struct {
@@ -12,11 +8,11 @@ type rr struct {
 	next    atomic.Uint32 // place where the next pick starts to look
 }
 
-func newRR(servers []*Server) Scheduler { return &rr{servers: servers} }
+func newRR(servers []*Server) *rr { return &rr{servers: servers} }
 
 // Pick moves on with one compare-and-swap. A pick that loses the race looks again from where the winner left off, so the sequence is the
 // same for any number of workers: no server is given twice in a turn.
-func (r *rr) Pick(*stack.Tuple) int {
+func (r *rr) Pick(Request) int {
 	for {
 		start := r.next.Load()
 		i := r.after(int(start))

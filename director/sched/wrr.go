@@ -1,10 +1,6 @@
 package sched
 
-import (
-	"sync"
-
-	"tapdirector/stack"
-)
+import "sync"
 
 // wrr is weighted round robin by levels. Think of the weights as columns: a level is swept over the servers from first to last and takes
 // each column that reaches it; below the last server the level sinks by step, and from the lowest it goes back to the top. So in one full
@@ -23,7 +19,7 @@ type wrr struct {
 	servers []*Server
 }
 
-func newWRR(servers []*Server) Scheduler {
+func newWRR(servers []*Server) *wrr {
 	w := &wrr{servers: servers}
 	w.Update()
 	return w
@@ -31,7 +27,7 @@ func newWRR(servers []*Server) Scheduler {
 
 // Pick continues the sweep after the last pick. The rest of the current level may hold no usable server; then the next level that
 // does is swept from the first. A third sweep is needed only when servers change under our hands.
-func (w *wrr) Pick(*stack.Tuple) int {
+func (w *wrr) Pick(Request) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	const sweeps = 3

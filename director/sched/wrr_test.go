@@ -87,7 +87,7 @@ func TestWRRSlowTwin(t *testing.T) {
 					s := servers[rnd.IntN(len(servers))]
 					s.Overload.Store(!s.Overload.Load())
 				}
-				if got, want := fast.Pick(tuples["IPv4"]), slow.pick(); got != want {
+				if got, want := fast.Pick(ask(tuples["IPv4"])), slow.pick(); got != want {
 					t.Fatalf("pick %d: %d, the slow twin says %d", n, got, want)
 				}
 			}
@@ -125,7 +125,7 @@ func TestConcurrentShare(t *testing.T) {
 			s := mustNew(t, name, servers)
 			concurrently(9, func() {
 				for range 1000 {
-					servers[s.Pick(tuples["IPv4"])].Active.Add(1)
+					servers[s.Pick(ask(tuples["IPv4"]))].Active.Add(1)
 				}
 			})
 			for i, w := range want {
@@ -148,7 +148,7 @@ func TestConcurrentChanges(t *testing.T) {
 				for range 500 {
 					shake(rnd, servers)
 					s.Update()
-					if i := s.Pick(tuples["IPv6"]); i < -1 || i >= len(servers) {
+					if i := s.Pick(ask(tuples["IPv6"])); i < -1 || i >= len(servers) {
 						t.Errorf("picked %d", i)
 					} else if i >= 0 {
 						servers[i].Inactive.Add(1)
