@@ -43,10 +43,21 @@ type Conn struct {
 	Proto                                          uint8
 	Method                                         Method
 	State                                          State
-	NoOutput                                       bool   // no packet of the server was seen: the input-only table holds
+	Marks                                          Marks
 	ServerID                                       uint32 // the director's number of the server; NoServer for Masquerade
 	Hop                                            Hop
 }
+
+// Marks are what is special about a connection. The table sets NoOutput, who inserts a connection the others.
+type Marks uint8
+
+// The marks.
+const (
+	NoOutput   Marks = 1 << iota // no packet of the server was seen: the input-only table holds
+	Persistent                   // it holds a persistence template: Options.Watch is told how it fares
+	Unproven                     // Persistent, and nothing shows yet that its client is real; goes when Watch is told so
+	Followed                     // its sequence numbers are followed (sequence.go), so that it can be reset
+)
 
 // NoServer is the ServerID of a connection that belongs to no real server.
 const NoServer = ^uint32(0)
@@ -62,10 +73,11 @@ func (c *Conn) Tuple(d Direction) stack.Tuple {
 // Result is what became of a call that looks for or makes a connection.
 type Result uint8
 
-// The results. Only the first three come from Touch.
+// The results. Only the first four come from Touch.
 const (
 	Miss     Result = iota // no such connection
 	Found                  // known, and advanced
+	Follow                 // Found, forward and Followed: Table.Follow wants to know its sequence numbers
 	Reopen                 // a SYN met a connection in TIME_WAIT or CLOSE, which was removed: schedule anew
 	Inserted               // new, and added
 	Exists                 // the forward tuple has a connection already, which is unchanged
@@ -75,7 +87,7 @@ const (
 	numResults
 )
 
-var resultNames = [numResults]string{"miss", "found", "reopen", "inserted", "exists", "clash", "full", "no port"}
+var resultNames = [numResults]string{"miss", "found", "follow", "reopen", "inserted", "exists", "clash", "full", "no port"}
 
 func (r Result) String() string {
 	if r < numResults {

@@ -30,7 +30,7 @@ type entry struct {
 	proto    uint8
 	method   Method
 	state    State
-	noOutput bool
+	marks    Marks
 }
 
 // wideEnds are two addresses, the client's end first.
@@ -75,7 +75,7 @@ func (t *Table) store(e *entry, c *Conn) {
 	}
 	e.ports = [2]uint32{packPorts(c.ClientPort, c.VirtualPort), packPorts(c.LocalPort, c.ServerPort)}
 	e.server, e.hop = c.ServerID, c.Hop
-	e.proto, e.method, e.state, e.noOutput = c.Proto, c.Method, c.State, c.NoOutput
+	e.proto, e.method, e.state, e.marks = c.Proto, c.Method, c.State, c.Marks
 }
 
 // load copies e out.
@@ -92,5 +92,5 @@ func (t *Table) load(e *entry, c *Conn) {
 	c.ClientPort, c.VirtualPort = uint16(e.ports[Forward]>>16), uint16(e.ports[Forward])
 	c.LocalPort, c.ServerPort = uint16(e.ports[Reply]>>16), uint16(e.ports[Reply])
 	c.ServerID, c.Hop = e.server, e.hop
-	c.Proto, c.Method, c.State, c.NoOutput = e.proto, e.method, e.state, e.noOutput
+	c.Proto, c.Method, c.State, c.Marks = e.proto, e.method, e.state, e.marks
 }

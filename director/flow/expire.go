@@ -34,6 +34,7 @@ func (t *Table) expireBatch(s *shard, to uint32) (expired int, done bool) {
 			return expired, true
 		}
 		if i != 0 {
+			t.idled(i)
 			t.forget(s, i)
 			s.stats.expired++
 			expired++
@@ -73,6 +74,9 @@ func (t *Table) forget(s *shard, i uint32) {
 	}
 	s.stats.states[e.state]--
 	t.countOne(e, -1)
+	if e.marks&Persistent != 0 {
+		t.ended(s, e)
+	}
 	t.give(s, i)
 	t.live.Add(-1)
 }

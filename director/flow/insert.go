@@ -132,14 +132,23 @@ func (t *Table) enter(s *shard, i uint32, forward, reply *key, n newcomer) bool 
 		t.give(s, i)
 		return false
 	}
-	n.conn.NoOutput = !replies
-	n.conn.State = None.next(n.conn.Proto, viewOf(Forward, n.conn.NoOutput), n.flags)
+	n.conn.Marks &^= NoOutput
+	if !replies {
+		n.conn.Marks |= NoOutput
+	}
+	if n.conn.Marks&Followed != 0 {
+		t.sequences.cover(i)
+	}
+	n.conn.State = None.next(n.conn.Proto, viewOf(Forward, n.conn.Marks), n.flags)
 	t.store(e, n.conn)
 	e.deadline = n.tick + t.timeouts[e.state]
 	s.wheel.file(i)
 	s.stats.inserted++
 	s.stats.states[e.state]++
 	t.countOne(e, 1)
+	if e.state == Established && e.marks&Unproven != 0 {
+		t.prove(e)
+	}
 	return true
 }
 

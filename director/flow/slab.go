@@ -52,6 +52,16 @@ func (s *slab[T]) page() uint32 {
 	return first
 }
 
+// cover makes sure that cell i is there, in a slab that is numbered by another one and hands out none itself. It is called before anybody
+// knows of the cell.
+func (s *slab[T]) cover(i uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := i >> regionShift; s.regions[r] == nil {
+		s.regions[r] = new([regionCells]T)
+	}
+}
+
 // pageAt returns the cells of the page that begins with cell first.
 func (s *slab[T]) pageAt(first uint32) *[pageCells]T {
 	at := first & (regionCells - 1)

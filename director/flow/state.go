@@ -81,11 +81,11 @@ const (
 )
 
 // viewOf returns the table that holds for a packet in direction d.
-func viewOf(d Direction, noOutput bool) view {
+func viewOf(d Direction, m Marks) view {
 	switch {
 	case d == Reply:
 		return output
-	case noOutput:
+	case m&NoOutput != 0:
 		return inputOnly
 	}
 	return input

@@ -41,6 +41,9 @@ type Options struct {
 	// Count tells the deltas of a server's active and inactive connections: at insert, when a state changes from one to the other, at
 	// the end. It is called under a lock of the table: it must be quick and must not call the table. Never for NoServer. nil = none.
 	Count func(server uint32, active, inactive int32)
+
+	// Watch is told of connections with marks; nil: nobody. No connection may then have them.
+	Watch Watcher
 }
 
 // Table holds connections. All methods may be called at the same time.
@@ -52,7 +55,10 @@ type Table struct {
 	count    func(server uint32, active, inactive int32)
 	max      int64
 
-	_    [88]byte // live changes with each new connection, what is above never
+	watch     Watcher
+	sequences *slab[Sequence] // by the cell of an entry with the mark Followed
+
+	_    [64]byte // live changes with each new connection, what is above never
 	live atomic.Int64
 	_    [56]byte // the shards begin at a cache line
 
@@ -92,6 +98,9 @@ func New(o Options) *Table {
 		wides:   newSlab[wideAddrs](cells),
 		count:   o.Count,
 		max:     int64(o.Max),
+		watch:   o.Watch,
+
+		sequences: newSlab[Sequence](cells),
 	}
 	if t.count == nil {
 		t.count = func(uint32, int32, int32) {}
@@ -133,7 +142,7 @@ func (t *Table) find(s *shard, k *key) uint32 {
 // Touch is the fast path: it finds the connection of tuple k seen in direction d, advances its state by the TCP flags (ignored for other
 // protocols), restarts its timer, stores hop when d is Forward, and copies the connection to out. It does not allocate.
 //
-// Found; Miss; or Reopen for a pure SYN from the client on a connection in TIME_WAIT or CLOSE: that connection, copied to out, was removed,
+// Found; Follow, which is Found for a Followed connection's forward packet; Miss; or Reopen for a pure SYN from the client on a connection in TIME_WAIT or CLOSE: that connection, copied to out, was removed,
 // and the caller schedules anew.
 func (t *Table) Touch(k *stack.Tuple, d Direction, tcpFlags uint8, hop Hop, now time.Duration, out *Conn) Result {
 	var key key
@@ -153,12 +162,16 @@ func (t *Table) Touch(k *stack.Tuple, d Direction, tcpFlags uint8, hop Hop, now 
 		s.mu.Unlock()
 		return Reopen
 	}
+	result := Found
 	if d == Forward {
 		e.hop = hop
-	} else {
-		e.noOutput = false
+		if e.marks&Followed != 0 {
+			result = Follow
+		}
+	} else if e.marks&(NoOutput|Unproven) != 0 {
+		t.answered(e)
 	}
-	next := e.state.next(e.proto, viewOf(d, e.noOutput), tcpFlags)
+	next := e.state.next(e.proto, viewOf(d, e.marks), tcpFlags)
 	deadline := tickOf(now) + t.timeouts[next&15]
 	if next == e.state && deadline >= e.deadline {
 		e.deadline = deadline
@@ -167,7 +180,7 @@ func (t *Table) Touch(k *stack.Tuple, d Direction, tcpFlags uint8, hop Hop, now 
 	}
 	t.load(e, out)
 	s.mu.Unlock()
-	return Found
+	return result
 }
 
 // change gives entry i another state or a nearer deadline, or both.
@@ -191,6 +204,9 @@ func (t *Table) recount(s *shard, e *entry, next State) {
 	s.stats.states[next]++
 	was, is := e.state.Active(), next.Active()
 	e.state = next
+	if next == Established && e.marks&Unproven != 0 {
+		t.prove(e)
+	}
 	if was == is || e.server == NoServer {
 		return
 	}

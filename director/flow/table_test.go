@@ -12,8 +12,8 @@ func TestTouchFindsBothDirections(t *testing.T) {
 		for _, m := range []Method{NAT, DR} {
 			table := New(Options{Max: 10})
 			c := mustInsert(t, table, ip.conn(m, stack.ProtoTCP, 0), stack.SYN)
-			if c.State != SynRecv || c.NoOutput != (m == DR) {
-				t.Errorf("method %d: new connection is %v, NoOutput %v", m, c.State, c.NoOutput)
+			if c.State != SynRecv || (c.Marks == NoOutput) != (m == DR) {
+				t.Errorf("method %d: new connection is %v, marks %v", m, c.State, c.Marks)
 			}
 			var got Conn
 			k := c.Tuple(Forward)

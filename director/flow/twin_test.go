@@ -69,9 +69,9 @@ func (w *twin) touch(k stack.Tuple, d Direction, flags uint8, hop Hop, now time.
 	if d == Forward {
 		c.Hop = hop
 	} else {
-		c.NoOutput = false
+		c.Marks &^= NoOutput
 	}
-	w.move(c, viewOf(d, c.NoOutput), flags, now)
+	w.move(c, viewOf(d, c.Marks), flags, now)
 	*out = c.Conn
 	return Found
 }
@@ -87,10 +87,13 @@ func (w *twin) insert(c Conn, flags uint8, now time.Duration, out *Conn) Result 
 	if len(w.all) == w.max {
 		return Full
 	}
-	c.State, c.NoOutput = None, c.Method == DR
+	c.State, c.Marks = None, 0
+	if c.Method == DR {
+		c.Marks = NoOutput
+	}
 	added := &twinConn{Conn: c}
 	w.count(added, 1)
-	w.move(added, viewOf(Forward, c.NoOutput), flags, now)
+	w.move(added, viewOf(Forward, c.Marks), flags, now)
 	w.all[added] = true
 	w.byTuple[Forward][c.Tuple(Forward)] = added
 	if c.Method.replies() {
