@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/netip"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -45,15 +44,15 @@ func logStart(log *slog.Logger, c *conf.Config, devices []*tap.Device) {
 	}
 	for i := range c.Services {
 		s := &c.Services[i]
-		log.Info("service", "service", s.Name, "listen", s.Listen, "protocol", s.Protocol, "method", s.Method,
-			"scheduler", s.Scheduler, "servers", len(s.Servers), "interface", c.Interfaces[s.Interface].Name)
+		log.Info("service", "service", s.Name, "listen", joinAll(s.Listen), "protocol", s.Protocol, "method", s.Method,
+			"scheduler", s.Scheduler, "servers", len(s.Servers), "interface", joinAll(c.Owners(s)))
 	}
 }
 
 // logInterface logs what an interface came to be: much of it is the kernel's choice and not in the configuration.
 func logInterface(log *slog.Logger, i *conf.Interface, d *tap.Device) {
 	attrs := []any{"interface", i.Name, "tap", d.Name, "driver", d.Driver, "queues", len(d.Queues), "mtu", d.MTU,
-		"mac", macString(i.MAC), "addresses", joinPrefixes(i.Addresses), "offload", offloads(d),
+		"mac", macString(i.MAC), "addresses", joinAll(i.Addresses), "offload", offloads(d),
 		"created", d.Created}
 	if d.Bridge != "" {
 		attrs = append(attrs, "bridge", d.Bridge)
@@ -78,9 +77,10 @@ func offloads(d *tap.Device) string {
 	return strings.Join(names, ",")
 }
 
-func joinPrefixes(ps []netip.Prefix) string {
-	words := make([]string, len(ps))
-	for i, p := range ps {
+// joinAll writes things with commas.
+func joinAll[T any](all []T) string {
+	words := make([]string, len(all))
+	for i, p := range all {
 		words[i] = fmt.Sprint(p)
 	}
 	return strings.Join(words, ",")

@@ -19,8 +19,8 @@ func startConfig() (*conf.Config, []*tap.Device) {
 			{Name: "int", MAC: kernelMAC},
 		},
 		Services: []conf.Service{
-			{Name: "web", Listen: netip.MustParseAddrPort("10.77.1.100:80"), Protocol: "tcp", Method: "nat", Scheduler: "wlc", Servers: make([]conf.Server, 3)},
-			{Name: "dns", Listen: netip.MustParseAddrPort("[fd77:1::100]:53"), Protocol: "udp", Method: "dr", Scheduler: "rr", Interface: 1},
+			{Name: "web", Listen: []conf.Listen{{Addr: netip.MustParseAddr("10.77.1.100"), Low: 80, High: 80}}, Protocol: "tcp", Method: "nat", Scheduler: "wlc", Servers: make([]conf.Server, 3)},
+			{Name: "dns", Listen: []conf.Listen{{Addr: netip.MustParseAddr("fd77:1::100"), Low: 53, High: 53, Interface: 1}}, Protocol: "udp", Method: "dr", Scheduler: "rr"},
 		},
 	}
 	return c, []*tap.Device{

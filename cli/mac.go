@@ -58,7 +58,7 @@ func chooseMAC(i *conf.Interface, d *tap.Device, machine string) (tap.MAC, error
 
 // deriveMAC returns the default MAC: a hash, made unicast and locally administered. It is never the kernel's.
 func deriveMAC(i *conf.Interface, d *tap.Device, machine string) tap.MAC {
-	addresses := joinPrefixes(i.Addresses)
+	addresses := joinAll(i.Addresses)
 	for attempt := uint32(0); ; attempt++ {
 		h := sha256.New()
 		// A zero byte parts the fields: none of them holds one.

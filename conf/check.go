@@ -3,6 +3,7 @@ package conf
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // check is stage 4: what two parts of the file say of each other.
@@ -91,7 +92,7 @@ func (d *draft) carriesIPv6(iface int) bool {
 	}
 	for i := range d.c.Services {
 		v := &d.c.Services[i]
-		if v.Interface == iface && v.Listen.Addr().Is6() {
+		if slices.ContainsFunc(v.Listen, func(l Listen) bool { return l.Interface == iface && l.Addr.Is6() }) {
 			return true
 		}
 		// Servers and gateways are on a network of the interface, so one of its addresses is IPv6 as well.
@@ -165,9 +166,10 @@ func (d *draft) edge(a netip.Addr) string {
 func (d *draft) vips() map[netip.Addr]string {
 	vips := map[netip.Addr]string{}
 	for i := range d.c.Services {
-		vip := d.c.Services[i].Listen.Addr()
-		if _, ok := vips[vip]; vip.IsValid() && !ok {
-			vips[vip] = d.serviceAt(i).text
+		for _, l := range d.c.Services[i].Listen {
+			if _, ok := vips[l.Addr]; !ok {
+				vips[l.Addr] = d.serviceAt(i).text
+			}
 		}
 	}
 	return vips

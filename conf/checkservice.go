@@ -2,72 +2,25 @@ package conf
 
 import (
 	"net/netip"
+	"slices"
 )
 
 // serviceAt is the place of a service.
 func (d *draft) serviceAt(i int) place { return itemPlace("service", d.c.Services[i].Name, i) }
 
-// socket is what at most one service can have.
-type socket struct {
-	protocol string
-	listen   netip.AddrPort
-}
-
-// checkServices looks at names and sockets, then at what the services need of interfaces and servers.
+// checkServices looks at names and servers, after the listens.
 func (d *draft) checkServices() {
-	names, sockets := firsts[string]{}, firsts[socket]{}
+	names := firsts[string]{}
 	for i := range d.c.Services {
-		v := &d.c.Services[i]
-		if first := names.taken(v.Name, itemPlace("service", "", i).text); first != "" {
-			d.add(itemPlace("service", "", i), "name %q: also the name of %s", v.Name, first)
-		}
-		if !v.Listen.IsValid() {
-			continue
-		}
-		at := d.serviceAt(i)
-		if first := sockets.taken(socket{v.Protocol, v.Listen}, at.text); first != "" {
-			d.add(at, "listen %q: %s is also the listen of %s", v.Listen, v.Protocol, first)
-		}
-		if wrong := d.edge(v.Listen.Addr()); wrong != "" {
-			d.add(at, "listen %q: %s", v.Listen, wrong)
+		if first := names.taken(d.c.Services[i].Name, itemPlace("service", "", i).text); first != "" {
+			d.add(itemPlace("service", "", i), "name %q: also the name of %s", d.c.Services[i].Name, first)
 		}
 	}
+	d.checkListens()
 	d.checkOwners()
 	d.checkARP()
 	d.checkServers()
-}
-
-// checkOwners: exactly one interface answers for a VIP.
-func (d *draft) checkOwners() {
-	owners := map[netip.Addr]int{} // the first service of each VIP that has an owner
-	for i := range d.c.Services {
-		v, at := &d.c.Services[i], d.serviceAt(i)
-		// A name that is wrong hides what the prefix would have said, so only the name is told.
-		vip, name := v.Listen.Addr(), d.owners[i]
-		if name != "" && v.Interface < 0 {
-			d.add(at, "interface %q: there is none of that name%s", name, didYouMean(name, d.interfaceNames()))
-			continue
-		}
-		if !vip.IsValid() {
-			continue
-		}
-		natural, network := d.onLink(vip)
-		switch {
-		case v.Interface < 0 && !d.vague:
-			d.add(at, "listen %q: on the network of no interface: add interface = %q, the one to answer for it", v.Listen, d.c.Interfaces[0].Name)
-		case v.Interface >= 0 && natural >= 0 && !d.holds(v.Interface, vip):
-			d.add(at, "interface %q: %s is on the network %s of %s", name, vip, network.Masked(), d.interfaceAt(natural).text)
-		}
-		if v.Interface < 0 {
-			continue
-		}
-		if first, ok := owners[vip]; !ok {
-			owners[vip] = i
-		} else if d.c.Services[first].Interface != v.Interface {
-			d.add(at, "listen %q: its VIP is on %s, but on %s for %s", v.Listen, d.interfaceAt(v.Interface).text,
-				d.interfaceAt(d.c.Services[first].Interface).text, d.serviceAt(first).text)
-		}
-	}
+	d.checkOnePacket()
 }
 
 // holds reports whether a is on a network of the interface.
@@ -93,19 +46,22 @@ func (d *draft) interfaceNames() (names []string) {
 func (d *draft) checkARP() {
 	for i := range d.c.Services {
 		v := &d.c.Services[i]
-		owner := d.holder(v.Listen.Addr())
-		if v.Method != "dr" || owner < 0 {
-			continue
-		}
-		network := d.networkOf(owner, v.Listen.Addr())
-		for j := range v.Servers {
-			if v.Servers[j].Iface == owner && network.Contains(v.Servers[j].Via) {
+		for _, l := range v.Listen {
+			owner := d.holder(l.Addr)
+			if v.Method != "dr" || owner < 0 {
+				continue
+			}
+			if j := d.asksFrom(v, owner, d.networkOf(owner, l.Addr)); j >= 0 {
 				d.add(d.serviceAt(i), "listen %q: the VIP is an address of %s, where dr server %d is: the server holds the VIP too and would "+
-					"ignore our ARP and NDP questions, which come from that address: take another VIP", v.Listen, d.interfaceAt(owner).text, j+1)
-				break
+					"ignore our ARP and NDP questions, which come from that address: take another VIP", l, d.interfaceAt(owner).text, j+1)
 			}
 		}
 	}
+}
+
+// asksFrom returns the first server of v that is on this network of an interface, -1 for none.
+func (d *draft) asksFrom(v *Service, iface int, network netip.Prefix) int {
+	return slices.IndexFunc(v.Servers, func(s Server) bool { return s.Iface == iface && network.Contains(s.Via) })
 }
 
 // networkOf returns the prefix with which an interface has its own address a.
@@ -169,13 +125,19 @@ func orNone(mac [6]byte) string {
 // checkServer judges one server against its service and the way to it; owner is the service whose VIP it is, if any. One slip has several
 // consequences: only the first is told.
 func (d *draft) checkServer(at place, v *Service, s *Server, owner string) {
-	a, vip := s.Address.Addr(), v.Listen
+	a := s.Address.Addr()
+	var vip netip.Addr
+	if len(v.Listen) > 0 {
+		vip = v.Listen[0].Addr
+	}
 	behind := s.Iface >= 0 && s.Via != a
 	switch {
-	case vip.IsValid() && a.Is4() != vip.Addr().Is4():
-		d.add(at, "address %q: %s, but the service listens on %s, and %s does not change the family", s.Address, family(a), family(vip.Addr()), v.Method)
-	case v.Method == "dr" && vip.IsValid() && s.Address.Port() != vip.Port():
-		d.add(at, "address %q: dr does not change ports: write %q or leave the port out", s.Address, netip.AddrPortFrom(a, vip.Port()))
+	case vip.IsValid() && a.Is4() != vip.Is4():
+		d.add(at, "address %q: %s, but the service listens on %s, and %s does not change the family", s.Address, family(a), family(vip), v.Method)
+	case v.Method == "dr" && vip.IsValid() && s.Address.Port() != v.port() && v.port() == 0:
+		d.add(at, "address %q: dr does not change ports: leave the port out", s.Address)
+	case v.Method == "dr" && vip.IsValid() && s.Address.Port() != v.port():
+		d.add(at, "address %q: dr does not change ports: write %q or leave the port out", s.Address, netip.AddrPortFrom(a, v.port()))
 	case owner != "":
 		d.add(at, "address %q: the VIP of %s: packets would come back to the director", s.Address, owner)
 	case d.holder(a) >= 0:

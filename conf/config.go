@@ -1,7 +1,9 @@
 package conf
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -40,28 +42,77 @@ type Route struct {
 // Service is one [[service]]: a virtual service.
 type Service struct {
 	Name       string
-	Listen     netip.AddrPort // VIP:port
-	Protocol   string         // "tcp" or "udp"
-	Method     string         // "nat" or "dr"
-	Scheduler  string         // one of Schedulers()
-	Interface  int            // index into Config.Interfaces: the owner of the VIP
-	OnNoServer string         // "reject" or "drop"
+	Listen     []Listen
+	Protocol   string // "tcp" or "udp"
+	Method     string // "nat" or "dr"
+	Scheduler  string // one of Schedulers()
+	OnNoServer string // "reject" or "drop"
 	Servers    []Server
 
 	HashPort     bool // sh, mh, quic: the client's port is hashed as well
 	HashFallback bool // sh, dh, mh, quic: a client of a server that takes no connections goes to another
 	MHTableSize  int  // mh, quic: slots of the Maglev table, one of MHTableSizes(); else 0
 	QUICIDLength int  // quic: bytes of every Server.QUICID; else 0
+
+	PersistenceTimeout      time.Duration // 0: not persistent
+	PersistencePrefix4      int           // bits of an IPv4 client's address that persistence looks at
+	PersistencePrefix6      int           // the same of an IPv6 client
+	ExpireQuiescentTemplate bool          // a template to a server of weight 0 does not count
+	OnePacket               bool          // udp: each datagram is scheduled by itself
+	Pickup                  bool          // tcp, sh, dh and mh: connections that the table does not know go where the hash says
+	Idle                    string        // "expire" or "reset" (tcp)
+}
+
+// Listen is one element of a service's listen: ports of a VIP.
+type Listen struct {
+	Addr      netip.Addr
+	Low, High uint16 // the same for one port; 0 and 65535: every port
+	Interface int    // index into Config.Interfaces: the owner of the VIP
+}
+
+// Single reports whether l is one port.
+func (l Listen) Single() bool { return l.Low == l.High }
+
+// Every reports whether l is every port.
+func (l Listen) Every() bool { return l.Low == 0 }
+
+// String is l as lb.toml has it.
+func (l Listen) String() string {
+	if l.Single() || l.Every() {
+		return netip.AddrPortFrom(l.Addr, l.Low).String()
+	}
+	return fmt.Sprintf("%v-%d", netip.AddrPortFrom(l.Addr, l.Low), l.High)
+}
+
+// Owners returns the names of the interfaces that own v's VIPs, each once.
+func (c *Config) Owners(v *Service) (names []string) {
+	for _, l := range v.Listen {
+		if name := c.Interfaces[l.Interface].Name; !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// port returns the one port that v listens on, 0 when there are more.
+func (v *Service) port() uint16 {
+	if len(v.Listen) == 1 && v.Listen[0].Single() {
+		return v.Listen[0].Low
+	}
+	return 0
 }
 
 // Server is one [[service.server]]: a real server.
 type Server struct {
-	Address netip.AddrPort // RIP:port
+	Address netip.AddrPort // RIP:port; port 0: the one that the client's packet is for
 	Weight  int            // 0: drain
 	MAC     [6]byte        // static; zero: asked for by ARP or NDP
 	Via     netip.Addr     // next hop: Address itself when it is on a link of ours, else a route's gateway
 	Iface   int            // index into Config.Interfaces: the way to Via
 	QUICID  uint64         // quic: what the server writes into its connection ids, first byte highest
+
+	UThreshold int // connections at which the server gets no new ones; 0: none
+	LThreshold int // connections below which it gets them again; 0: three quarters of UThreshold
 }
 
 // Limits is [limits]: the bounds of memory and of work.
@@ -69,11 +120,22 @@ type Limits struct {
 	Connections int // entries of the connection table at most
 	ICMPRate    int // ICMP errors and resets that the director makes itself, per second at most
 	HostRate    int // frames to the director's own IP host, per second at most
+	Templates   int // persistence templates at most
 }
 
-// Timeouts is [timeouts]: ipvsadm --set's three values.
+// Timeouts is [timeouts], by state: TCP, TCPFin and UDP are ipvsadm --set's.
 type Timeouts struct {
-	TCP    time.Duration // ESTABLISHED
-	TCPFin time.Duration // FIN_WAIT
-	UDP    time.Duration
+	TCP          time.Duration // ESTABLISHED
+	TCPFin       time.Duration // FIN_WAIT
+	TCPNone      time.Duration
+	TCPSynSent   time.Duration
+	TCPSynRecv   time.Duration
+	TCPTimeWait  time.Duration
+	TCPClose     time.Duration
+	TCPCloseWait time.Duration
+	TCPLastAck   time.Duration
+	TCPListen    time.Duration
+	TCPSynAck    time.Duration
+	UDP          time.Duration
+	ICMP         time.Duration // masqueraded echoes
 }

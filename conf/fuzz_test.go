@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -68,16 +69,25 @@ func checkConsistent(t *testing.T, c *Config) {
 	}
 	for _, v := range c.Services {
 		checkHashingConsistent(expect, v)
-		expect(v.Name != "" && usable(v.Listen) && known(v.Interface) && len(v.Servers) > 0, "service", v)
+		expect(v.Name != "" && len(v.Listen) > 0 && len(v.Servers) > 0, "service", v)
+		for _, l := range v.Listen {
+			expect(usable(l.Addr) && known(l.Interface) && (l.Low > 0 || l.High == 65535) && l.Low <= l.High, "listen", l)
+		}
+		expect(v.Protocol == "udp" || !v.OnePacket, "one packet", v)
+		expect(v.Protocol == "tcp" || !v.Pickup && v.Idle == "expire", "pickup and idle", v)
+		expect(v.PersistenceTimeout >= 0 && v.PersistencePrefix4 > 0 && v.PersistencePrefix6 > 0, "persistence", v)
 		expect(slices.Contains(methods.now, v.Method) && slices.Contains(schedulers.now, v.Scheduler) && v.OnNoServer != "", "service", v)
 		for _, s := range v.Servers {
-			expect(usable(s.Address) && s.Address.Addr().Is4() == v.Listen.Addr().Is4() && s.Weight >= 0 && s.Weight <= 65535, "server", s)
+			expect(usable(s.Address.Addr()) && s.Address.Addr().Is4() == v.Listen[0].Addr.Is4() && s.LThreshold <= s.UThreshold && s.LThreshold >= 0 && s.Weight >= 0 && s.Weight <= 65535, "server", s)
 			expect(known(s.Iface) && holds(s.Iface, s.Via) && s.MAC[0]&1 == 0, "server", s)
-			expect(v.Method != "dr" || s.Via == s.Address.Addr() && s.Address.Port() == v.Listen.Port(), "dr server", s)
+			expect(v.Method != "dr" || s.Via == s.Address.Addr() && s.Address.Port() == v.port(), "dr server", s)
 		}
 	}
 	expect(c.Limits.Connections > 0 && c.Limits.HostRate > 0 && c.Limits.ICMPRate >= 0, "limits", c.Limits)
-	expect(c.Timeouts.TCP > 0 && c.Timeouts.TCPFin > 0 && c.Timeouts.UDP > 0, "timeouts", c.Timeouts)
+	for i, timeouts := 0, reflect.ValueOf(c.Timeouts); i < timeouts.NumField(); i++ {
+		expect(timeouts.Field(i).Int() > 0, "timeouts", c.Timeouts)
+	}
+	expect(c.Limits.Templates > 0, "limits", c.Limits)
 }
 
 // checkHashingConsistent is what the schedulers that hash rely on.
@@ -94,7 +104,7 @@ func checkHashingConsistent(expect func(bool, string, any), v Service) {
 	}
 }
 
-// usable reports whether a is an address and port of one host, with IPv4 as IPv4.
-func usable(a netip.AddrPort) bool {
-	return a.IsValid() && a.Port() != 0 && a.Addr() == a.Addr().Unmap() && a.Addr().Zone() == "" && !a.Addr().IsUnspecified() && !a.Addr().IsMulticast()
+// usable reports whether a is an address of one host, with IPv4 as IPv4.
+func usable(a netip.Addr) bool {
+	return a.IsValid() && a == a.Unmap() && a.Zone() == "" && !a.IsUnspecified() && !a.IsMulticast()
 }

@@ -19,7 +19,7 @@ func TestGood(t *testing.T) {
 			t.Fatalf("got %d interfaces, %d routes, %d services", len(c.Interfaces), len(c.Routes), len(c.Services))
 		}
 		web := c.Services[0]
-		if web.Listen != addrPort(form("10.77.1.100:80")) || web.Protocol != "tcp" || web.Method != "nat" || web.Scheduler != "wlc" || web.OnNoServer != "reject" {
+		if len(web.Listen) != 1 || web.Listen[0].String() != form("10.77.1.100:80") || web.Protocol != "tcp" || web.Method != "nat" || web.Scheduler != "wlc" || web.OnNoServer != "reject" {
 			t.Errorf("service: %+v", web)
 		}
 		want := Server{Address: addrPort(form("10.77.2.12:8000")), Weight: 1, Via: addr(form("10.77.2.12")), Iface: 1}
@@ -29,10 +29,12 @@ func TestGood(t *testing.T) {
 		if got := c.Services[1].Servers[0].Address; got != addrPort(form("10.77.2.21:80")) {
 			t.Errorf("a server without a port is %v, want the service's port", got)
 		}
-		if want := (Limits{1048576, 1000, 20000}); c.Limits != want {
+		if want := (Limits{1048576, 1000, 20000, 262144}); c.Limits != want {
 			t.Errorf("limits %+v, want %+v", c.Limits, want)
 		}
-		if want := (Timeouts{900 * time.Second, 120 * time.Second, 300 * time.Second}); c.Timeouts != want {
+		if want := (Timeouts{TCP: 900 * time.Second, TCPFin: 120 * time.Second, TCPNone: 2 * time.Second, TCPSynSent: 120 * time.Second,
+			TCPSynRecv: 60 * time.Second, TCPTimeWait: 120 * time.Second, TCPClose: 10 * time.Second, TCPCloseWait: 60 * time.Second,
+			TCPLastAck: 30 * time.Second, TCPListen: 120 * time.Second, TCPSynAck: 120 * time.Second, UDP: 300 * time.Second, ICMP: 30 * time.Second}); c.Timeouts != want {
 			t.Errorf("timeouts %+v, want %+v", c.Timeouts, want)
 		}
 	})
@@ -77,10 +79,10 @@ lb.toml: interface "ext": queues: expected a whole number, got "two"
 lb.toml: interface 2: name "ext": also the name of interface 1
 lb.toml: interface "ext": tap "tap0": also the tap of interface "ext"
 lb.toml: route 1: via "10.77.7.1": on the network of no interface
-lb.toml: service "web": unknown key "bogus1": there are name, listen, protocol, method, scheduler, on_no_server, interface, hash_port, hash_fallback, mh_table_size, server
+lb.toml: service "web": unknown key "bogus1": there are name, listen, protocol, method, scheduler, on_no_server, interface, hash_port, hash_fallback, mh_table_size, persistence_timeout, persistence_prefix4, persistence_prefix6, expire_quiescent_template, one_packet, pickup, idle, server
 lb.toml: service "web": server 1: address "10.77.2.11:8080": dr does not change ports: write "10.77.2.11:80" or leave the port out
 lb.toml: service "web": server 2: address "10.77.2.300:80": not an IP address
-lb.toml: service "web": server 2: unknown key "bogus2": there are address, weight, mac, quic_id
+lb.toml: service "web": server 2: unknown key "bogus2": there are address, weight, mac, u_threshold, l_threshold, quic_id
 lb.toml: service 2: name: missing: write name = "web"
 lb.toml: service 2: listen "10.77.1.100:80": tcp is also the listen of service "web"
 lb.toml: timeouts: tcp "soon": expected seconds, or a duration like "90s", "15m", "1h30m"

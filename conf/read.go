@@ -16,6 +16,8 @@ const (
 	maxWeight      = 65535
 	maxConnections = 1 << 28 // 128 bytes each: 32 GiB
 	maxRate        = 10_000_000
+	maxTemplates   = 1 << 26 // 64 bytes each: 4 GiB
+	maxThreshold   = 1<<31 - 1
 )
 
 // The words of enumerations, defaults first.
@@ -24,6 +26,7 @@ var (
 	replies    = words{now: []string{"last-hop", "route"}}
 	protocols  = words{now: []string{"tcp", "udp"}, later: []string{"sctp"}}
 	methods    = words{now: []string{"nat", "dr"}, later: []string{"tun", "fullnat"}}
+	idles      = words{now: []string{"expire", "reset"}}
 	onNoServer = words{now: []string{"reject", "drop"}}
 	schedulers = words{now: []string{"wlc", "rr", "wrr", "lc", "sed", "nq", "fo", "ovf", "twos", "sh", "dh", "mh", "lblc", "lblcr", "quic"}}
 )
@@ -184,11 +187,11 @@ func (d *draft) readService(s *section) {
 		Protocol:   s.word("protocol", protocols),
 		Method:     s.word("method", methods),
 		Scheduler:  s.word("scheduler", schedulers),
-		Interface:  -1,
 		OnNoServer: s.word("on_no_server", onNoServer),
 	}
 	d.owners = append(d.owners, s.text("interface"))
 	readHashing(s, &v)
+	readState(s, &v)
 	servers := s.many("server", "no server: write [[service.server]] with an address")
 	for _, server := range servers {
 		v.Servers = append(v.Servers, readServer(server, &v))
@@ -198,23 +201,25 @@ func (d *draft) readService(s *section) {
 	d.c.Services = append(d.c.Services, v)
 }
 
-// readListen reads VIP:port.
-func readListen(s *section) netip.AddrPort {
-	listen, ok := readValue(s, "listen", "10.77.1.100:80", parseEndpoint)
-	if ok && listen.Port() == 0 {
-		s.add("listen %q: no port: write %q", s.raw["listen"], netip.AddrPortFrom(listen.Addr(), 80))
-		return netip.AddrPort{}
+// readListen reads VIP:port, or several of them. Those that are wrong are left out.
+func readListen(s *section) (all []Listen) {
+	for _, text := range s.oneOrMore("listen", "10.77.1.100:80") {
+		l, wrong := parseListen(text)
+		if wrong != "" {
+			s.add("listen %q: %s", text, wrong)
+			continue
+		}
+		all = append(all, l)
 	}
-	return listen
+	return all
 }
 
-// readServer reads one [[service.server]] of v, whose port is the default. Where v's listen is wrong the port stays 0; nobody sees it,
-// because such a file is refused.
+// readServer reads one [[service.server]] of v, whose port is the default if it has only one.
 func readServer(s *section, v *Service) Server {
 	defer s.finish()
 	address, _ := readValue(s, "address", "10.77.2.12:8000", parseEndpoint)
 	if address.IsValid() && address.Port() == 0 {
-		address = netip.AddrPortFrom(address.Addr(), v.Listen.Port())
+		address = netip.AddrPortFrom(address.Addr(), v.port())
 	}
 	server := Server{
 		Address: address,
@@ -222,6 +227,7 @@ func readServer(s *section, v *Service) Server {
 		MAC:     readMAC(s),
 		Iface:   -1,
 	}
+	readThresholds(s, &server)
 	s.text("quic_id") // judged by readQUICIDs, when the scheduler and the other servers are known
 	return server
 }
@@ -234,15 +240,26 @@ func (d *draft) readLimits(s *section) {
 		Connections: s.whole("connections", span{1 << 20, 1, maxConnections}),
 		ICMPRate:    s.whole("icmp_rate", span{1000, 0, maxRate}),
 		HostRate:    s.whole("host_rate", span{20000, 1, maxRate}),
+		Templates:   s.whole("templates", span{1 << 18, 1, maxTemplates}),
 	}
 }
 
-// readTimeouts reads [timeouts]; the defaults are IPVS's.
+// readTimeouts reads [timeouts]; the defaults are IPVS's, that of ICMP is conntrack's.
 func (d *draft) readTimeouts(s *section) {
 	defer s.finish()
 	d.c.Timeouts = Timeouts{
-		TCP:    s.duration("tcp", 900*time.Second),
-		TCPFin: s.duration("tcpfin", 120*time.Second),
-		UDP:    s.duration("udp", 300*time.Second),
+		TCP:          s.duration("tcp", 900*time.Second),
+		TCPFin:       s.duration("tcpfin", 120*time.Second),
+		TCPNone:      s.duration("tcp_none", 2*time.Second),
+		TCPSynSent:   s.duration("tcp_syn_sent", 120*time.Second),
+		TCPSynRecv:   s.duration("tcp_syn_recv", 60*time.Second),
+		TCPTimeWait:  s.duration("tcp_time_wait", 120*time.Second),
+		TCPClose:     s.duration("tcp_close", 10*time.Second),
+		TCPCloseWait: s.duration("tcp_close_wait", 60*time.Second),
+		TCPLastAck:   s.duration("tcp_last_ack", 30*time.Second),
+		TCPListen:    s.duration("tcp_listen", 120*time.Second),
+		TCPSynAck:    s.duration("tcp_synack", 120*time.Second),
+		UDP:          s.duration("udp", 300*time.Second),
+		ICMP:         s.duration("icmp", 30*time.Second),
 	}
 }

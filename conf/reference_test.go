@@ -15,7 +15,7 @@ var update = flag.Bool("update", false, "write the golden files")
 
 var (
 	header = regexp.MustCompile(`^\s*\[+([a-z.]+)\]+$`)
-	keyed  = regexp.MustCompile(`^\s*(# )?([a-z_]+) = \S`)
+	keyed  = regexp.MustCompile(`^\s*(# )?([a-z0-9_]+) = \S`)
 )
 
 // referenceKeys returns what reference.toml has for each section, commented out or not.
@@ -79,7 +79,7 @@ func TestReferenceDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	commented := regexp.MustCompile(`(?m)^(\s*)# ([a-z_]+ = .*)$`)
+	commented := regexp.MustCompile(`(?m)^(\s*)# ([a-z0-9_]+ = .*)$`)
 	if n := len(commented.FindAllString(Reference, -1)); n < 18 {
 		t.Errorf("only %d defaults found", n)
 	}

@@ -1,6 +1,9 @@
 package conf
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // resolve is stage 3: it fills in what one part of the file means by another. Interfaces come before routes, routes before servers.
 // Where nothing can be filled in -1 or the zero value stays, and stage 4 says why.
@@ -10,7 +13,9 @@ func (d *draft) resolve() {
 		c.Routes[i].Interface, _ = d.onLink(c.Routes[i].Via)
 	}
 	for i := range c.Services {
-		c.Services[i].Interface = d.owner(i)
+		for j := range c.Services[i].Listen {
+			c.Services[i].Listen[j].Interface = d.owner(i, c.Services[i].Listen[j].Addr)
+		}
 		for j := range c.Services[i].Servers {
 			s := &c.Services[i].Servers[j]
 			s.Via, s.Iface = d.hop(s.Address.Addr())
@@ -34,12 +39,12 @@ func (d *draft) onLink(a netip.Addr) (iface int, network netip.Prefix) {
 	return iface, network
 }
 
-// owner returns the interface that answers ARP and NDP for a service's VIP: the one it names, else the one whose network holds the VIP.
-func (d *draft) owner(service int) int {
+// owner returns the interface that answers ARP and NDP for a VIP of a service: the one it names, else the one whose network holds the VIP.
+func (d *draft) owner(service int, vip netip.Addr) int {
 	if name := d.owners[service]; name != "" {
 		return d.named(name)
 	}
-	iface, _ := d.onLink(d.c.Services[service].Listen.Addr())
+	iface, _ := d.onLink(vip)
 	return iface
 }
 
@@ -79,7 +84,7 @@ func (d *draft) forwards(iface int) bool {
 		if d.c.Services[i].Method != "nat" {
 			continue
 		}
-		if d.c.Services[i].Interface == iface {
+		if d.c.Services[i].ownedBy(iface) {
 			return true
 		}
 		for j := range d.c.Services[i].Servers {
@@ -89,4 +94,9 @@ func (d *draft) forwards(iface int) bool {
 		}
 	}
 	return false
+}
+
+// ownedBy reports whether an interface owns a VIP of v.
+func (v *Service) ownedBy(iface int) bool {
+	return slices.ContainsFunc(v.Listen, func(l Listen) bool { return l.Interface == iface })
 }

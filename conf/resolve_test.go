@@ -72,7 +72,7 @@ func TestVIPOwner(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			inBothFamilies(t, func(t *testing.T, form func(string) string) {
-				if got := mustParse(t, form(edit(t, good, tc.edits...))).Services[0].Interface; got != tc.want {
+				if got := mustParse(t, form(edit(t, good, tc.edits...))).Services[0].Listen[0].Interface; got != tc.want {
 					t.Errorf("the VIP is on %d, want %d", got, tc.want)
 				}
 			})

@@ -176,6 +176,20 @@ func (s *section) list(key string) (texts []string) {
 	return texts
 }
 
+// oneOrMore returns the strings of a required key that is one string, or an array of at least one.
+func (s *section) oneOrMore(key, example string) []string {
+	if array, ok := s.raw[key].([]any); ok {
+		if len(array) == 0 {
+			s.add("%s: empty: write %s = %q", key, key, example)
+		}
+		return s.list(key)
+	}
+	if t, ok := s.required(key, example); ok {
+		return []string{t}
+	}
+	return nil
+}
+
 // duration returns a length of time: whole seconds as a number, or a text like "15m". On a mistake it returns the default.
 func (s *section) duration(key string, def time.Duration) time.Duration {
 	const least, most = time.Second, 31 * 24 * time.Hour // ipvsadm's bounds

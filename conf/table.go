@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"text/tabwriter"
+	"time"
 )
 
 // Table writes what the director would do with c, for people: one table each of interfaces, routes, services, servers and QUIC ids, with what was
@@ -95,11 +96,41 @@ func tableRoutes(w io.Writer, c *Config) {
 // tableServices shows the virtual services and where their VIPs are answered for.
 func tableServices(w io.Writer, c *Config) {
 	row(w)
-	row(w, "SERVICE", "LISTEN", "PROTOCOL", "METHOD", "SCHEDULER", "VIP ON", "NO SERVER", "SERVERS")
+	row(w, "SERVICE", "LISTEN", "PROTOCOL", "METHOD", "SCHEDULER", "VIP ON", "NO SERVER", "SERVERS", "STATE")
 	for i := range c.Services {
 		v := &c.Services[i]
-		row(w, v.Name, v.Listen, v.Protocol, v.Method, schedulerText(v), c.Interfaces[v.Interface].Name, v.OnNoServer, len(v.Servers))
+		row(w, v.Name, listenText(v), v.Protocol, v.Method, schedulerText(v), strings.Join(c.Owners(v), ","), v.OnNoServer, len(v.Servers), stateText(v))
 	}
+}
+
+// listenText lists what v listens on.
+func listenText(v *Service) string {
+	texts := make([]string, len(v.Listen))
+	for i, l := range v.Listen {
+		texts[i] = l.String()
+	}
+	return strings.Join(texts, ",")
+}
+
+// stateText says what v does beyond remembering connections.
+func stateText(v *Service) string {
+	var more []string
+	if v.PersistenceTimeout > 0 {
+		bits := v.PersistencePrefix6
+		if v.Listen[0].Addr.Is4() {
+			bits = v.PersistencePrefix4
+		}
+		more = append(more, fmt.Sprintf("persistent %v /%d", v.PersistenceTimeout, bits))
+	}
+	for _, o := range []struct {
+		on   bool
+		name string
+	}{{v.OnePacket, "one packet"}, {v.Pickup, "picks up"}, {v.Idle == "reset", "resets idle"}} {
+		if o.on {
+			more = append(more, o.name)
+		}
+	}
+	return orWord(len(more) > 0, strings.Join(more, ","), "connections")
 }
 
 // schedulerText is the scheduler with what its hash is told: "mh(16381 slots,port)".
@@ -139,14 +170,20 @@ func tableQUIC(w io.Writer, c *Config) {
 // tableServers shows the way to each real server: the part of the file's meaning that is hardest to see in it.
 func tableServers(w io.Writer, c *Config) {
 	row(w)
-	row(w, "SERVER OF", "ADDRESS", "WEIGHT", "NEXT HOP", "INTERFACE", "MAC")
+	row(w, "SERVER OF", "ADDRESS", "WEIGHT", "NEXT HOP", "INTERFACE", "MAC", "THRESHOLDS")
 	for i := range c.Services {
 		for j := range c.Services[i].Servers {
 			s := &c.Services[i].Servers[j]
-			row(w, c.Services[i].Name, s.Address, orWord(s.Weight > 0, s.Weight, "0 (drains)"), orWord(s.Via != s.Address.Addr(), s.Via, "direct"),
-				c.Interfaces[s.Iface].Name, orWord(s.MAC != [6]byte{}, macText(s.MAC), "asked for"))
+			address := orWord(s.Address.Port() > 0, s.Address, s.Address.Addr().String())
+			row(w, c.Services[i].Name, address, orWord(s.Weight > 0, s.Weight, "0 (drains)"), orWord(s.Via != s.Address.Addr(), s.Via, "direct"),
+				c.Interfaces[s.Iface].Name, orWord(s.MAC != [6]byte{}, macText(s.MAC), "asked for"), thresholds(s))
 		}
 	}
+}
+
+// thresholds writes a server's upper and lower threshold.
+func thresholds(s *Server) string {
+	return orWord(s.UThreshold > 0, fmt.Sprintf("%d/%d", s.UThreshold, s.LThreshold), "none")
 }
 
 // tableBounds shows the numbers of [limits] and [timeouts].
@@ -156,7 +193,16 @@ func tableBounds(w io.Writer, c *Config) {
 	row(w, "connections", c.Limits.Connections)
 	row(w, "icmp_rate", fmt.Sprint(c.Limits.ICMPRate, " per second"))
 	row(w, "host_rate", fmt.Sprint(c.Limits.HostRate, " per second"))
-	row(w, "timeout tcp", c.Timeouts.TCP)
-	row(w, "timeout tcpfin", c.Timeouts.TCPFin)
-	row(w, "timeout udp", c.Timeouts.UDP)
+	row(w, "templates", c.Limits.Templates)
+	t := &c.Timeouts
+	for _, timeout := range []struct {
+		key string
+		d   time.Duration
+	}{
+		{"tcp", t.TCP}, {"tcpfin", t.TCPFin}, {"tcp_none", t.TCPNone}, {"tcp_syn_sent", t.TCPSynSent}, {"tcp_syn_recv", t.TCPSynRecv},
+		{"tcp_time_wait", t.TCPTimeWait}, {"tcp_close", t.TCPClose}, {"tcp_close_wait", t.TCPCloseWait}, {"tcp_last_ack", t.TCPLastAck},
+		{"tcp_listen", t.TCPListen}, {"tcp_synack", t.TCPSynAck}, {"udp", t.UDP}, {"icmp", t.ICMP},
+	} {
+		row(w, "timeout "+timeout.key, timeout.d)
+	}
 }

@@ -129,6 +129,35 @@ func parseEndpoint(text string) (netip.AddrPort, string) {
 	return netip.AddrPortFrom(a, n), wrong
 }
 
+// parseListen reads "address:port", with a range of ports, or with port 0 for every one.
+func parseListen(text string) (l Listen, wrong string) {
+	host, ports, hasPort := splitEndpoint(text)
+	a, wrong := parseHost(host)
+	switch {
+	case wrong != "":
+		return l, wrong
+	case !hasPort:
+		return l, "no port: write " + strconv.Quote(netip.AddrPortFrom(a, 80).String())
+	case ports == "0":
+		return Listen{Addr: a, High: 65535, Interface: -1}, ""
+	}
+	l = Listen{Addr: a, Interface: -1}
+	low, high, isRange := strings.Cut(ports, "-")
+	if !isRange {
+		high = low
+	}
+	if l.Low, wrong = parsePort(low); wrong != "" {
+		return Listen{}, wrong
+	}
+	if l.High, wrong = parsePort(high); wrong != "" {
+		return Listen{}, wrong
+	}
+	if isRange && l.Low >= l.High {
+		return Listen{}, "ports " + strconv.Quote(ports) + ": the first must be lower than the last"
+	}
+	return l, ""
+}
+
 // splitEndpoint cuts the port off: behind brackets, or behind the only colon. More colons without brackets are an IPv6 address alone.
 func splitEndpoint(text string) (host, port string, hasPort bool) {
 	if inner, ok := strings.CutPrefix(text, "["); ok {
@@ -149,16 +178,16 @@ func splitEndpoint(text string) (host, port string, hasPort bool) {
 
 // parsePort reads one port, 1 to 65535.
 func parsePort(text string) (uint16, string) {
-	// Port 0 (every port) and ranges are LVS's and planned: they get an answer of their own, not "wrong".
+	// Port 0 and ranges are right in a listen: they get an answer of their own, not "wrong".
 	n, err := strconv.ParseUint(text, 10, 16)
 	low, high, isRange := strings.Cut(text, "-")
 	switch {
 	case err == nil && n == 0:
-		return 0, "port 0 is not yet in this version: 1 to 65535"
+		return 0, "port 0: 1 to 65535, or leave the port out"
 	case err == nil:
 		return uint16(n), ""
 	case isRange && isNumber(low) && isNumber(high):
-		return 0, "a range of ports is not yet in this version: name one"
+		return 0, "a range of ports is for listen: name one, or leave the port out for the one that the client asks for"
 	}
 	return 0, "port " + strconv.Quote(text) + ": not a number from 1 to 65535"
 }

@@ -22,8 +22,8 @@ func (w *worker) fromClient(f *tap.Frame) Verdict {
 		return w.expiresHere(f)
 	}
 	hop := flow.Hop{MAC: stack.SrcMAC(f.Bytes()), Iface: w.in}
-	if w.d.table.Touch(&p.Tuple, flow.Forward, p.TCPFlags, hop, w.now, &w.conn) != flow.Found {
-		if v, ok := w.schedule(f, hop); !ok {
+	if r := w.d.table.Touch(&p.Tuple, flow.Forward, p.TCPFlags, hop, w.now, &w.conn); r != flow.Found {
+		if v, ok := w.notFound(r, f, hop); !ok {
 			return v
 		}
 	}
@@ -46,6 +46,15 @@ func (w *worker) expiresHere(f *tap.Frame) Verdict {
 	return w.answerICMP(f, stack.ICMPTimeExceeded, 0, SentTimeExceeded)
 }
 
+// notFound handles what is not simply a packet of a known connection: one whose sequence numbers are followed, or a first packet.
+func (w *worker) notFound(r flow.Result, f *tap.Frame, hop flow.Hop) (Verdict, bool) {
+	if r == flow.Follow {
+		w.follow(f, false)
+		return 0, true
+	}
+	return w.schedule(f, hop)
+}
+
 // schedule makes the connection that a first packet asks for, in w.conn. When it cannot, it says what became of the packet.
 func (w *worker) schedule(f *tap.Frame, hop flow.Hop) (Verdict, bool) {
 	p := &w.p
@@ -53,23 +62,47 @@ func (w *worker) schedule(f *tap.Frame, hop flow.Hop) (Verdict, bool) {
 	switch {
 	case p.Proto == stack.ProtoTCP && p.TCPFlags&stack.RST != 0:
 		return DropStray, false
-	case s == nil, p.Proto == stack.ProtoTCP && p.TCPFlags&stack.SYN == 0:
+	case s == nil, p.Proto == stack.ProtoTCP && p.TCPFlags&stack.SYN == 0 && !s.pickup:
 		return w.reject(f), false
 	}
-	i := s.scheduler.Pick(w.request(f))
-	if i < 0 {
+	srv, marks := s.pick(w, s, f)
+	if srv == nil {
 		return w.noServer(f, s), false
 	}
-	srv := s.servers[i]
-	c := newConn(p, s, srv, hop)
-	switch w.d.table.Insert(&c, p.TCPFlags, w.now, &w.conn) {
+	w.conn = newConn(p, s, srv, hop)
+	w.conn.Marks |= marks
+	return s.keep(w, srv, f)
+}
+
+// scheduled returns the server that the scheduler picks, nil when there is none.
+func (w *worker) scheduled(s *service, f *tap.Frame) (*server, flow.Marks) {
+	i := s.scheduler.Pick(w.request(f))
+	if i < 0 {
+		return nil, 0
+	}
+	return s.servers[i], 0
+}
+
+// remember puts w.conn, a connection to srv, into the table.
+func (w *worker) remember(srv *server, f *tap.Frame) (Verdict, bool) {
+	c := w.conn
+	r := w.d.table.Insert(&c, w.p.TCPFlags, w.now, &w.conn)
+	if r == flow.Inserted {
+		srv.conns.Add(1)
+		srv.service.conns.Add(1)
+		if c.Marks&flow.Followed != 0 {
+			w.follow(f, true)
+		}
+		return 0, true
+	}
+	if c.Marks&flow.Persistent != 0 {
+		w.d.release(&c, w.now)
+	}
+	switch r {
 	case flow.Full:
 		return DropTableFull, false
 	case flow.Clash:
 		return DropClash, false
-	case flow.Inserted:
-		srv.conns.Add(1)
-		s.conns.Add(1)
 	}
 	return 0, true
 }
@@ -86,12 +119,16 @@ func (w *worker) request(f *tap.Frame) sched.Request {
 
 // newConn is the connection of p to srv.
 func newConn(p *stack.Packet, s *service, srv *server, hop flow.Hop) flow.Conn {
+	port := srv.port
+	if port == 0 {
+		port = p.DstPort
+	}
 	return flow.Conn{
 		Client: p.Src, ClientPort: p.SrcPort,
 		Virtual: p.Dst, VirtualPort: p.DstPort,
 		Local: p.Src, LocalPort: p.SrcPort,
-		Server: srv.addr, ServerPort: srv.port,
-		Proto: p.Proto, Method: s.method, ServerID: srv.id, Hop: hop,
+		Server: srv.addr, ServerPort: port,
+		Proto: p.Proto, Method: s.method, Marks: s.marks, ServerID: srv.id, Hop: hop,
 	}
 }
 

@@ -127,6 +127,8 @@ func (s *server) list(l *counterList, service string) {
 	l.add("server_active_connections", uint64(max(s.Active.Load(), 0)), who...)
 	l.add("server_inactive_connections", uint64(max(s.Inactive.Load(), 0)), who...)
 	l.add("server_weight", uint64(s.Weight.Load()), who...)
+	l.add("server_templates", s.templates.Load(), who...)
+	l.add("server_overloaded", s.overloaded(), who...)
 }
 
 func (c *traffic) list(l *counterList, prefix string, who ...string) {
@@ -140,6 +142,10 @@ func (c *traffic) list(l *counterList, prefix string, who ...string) {
 func (d *Director) tableCounters(l *counterList) {
 	l.add("connections", uint64(d.table.Len()))
 	l.addFields("connections_", d.table.Stats())
+	l.add("templates", uint64(d.templates.Len()))
+	l.addFields("templates_", d.templates.Stats())
+	l.add("idle_resets", d.resetter.sent.Load())
+	l.add("idle_resets_dropped", d.resetter.dropped.Load())
 }
 
 func (d *Director) hostCounters(l *counterList) {

@@ -21,6 +21,7 @@ import (
 
 	"tapdirector/conf"
 	"tapdirector/director/flow"
+	"tapdirector/director/persist"
 	"tapdirector/stack"
 	"tapdirector/stack/host"
 	"tapdirector/stack/neigh"
@@ -46,6 +47,9 @@ type Director struct {
 	workers []*worker
 	budget  budget
 
+	templates *persist.Table
+	resetter  resetter
+
 	verdicts [numVerdicts]counter
 	panics   atomic.Int64 // unix second of the last panic that was logged
 }
@@ -66,11 +70,13 @@ func New(o Options) (*Director, error) {
 		return nil, err
 	}
 	d.view.Store(v)
-	d.table = flow.New(flow.Options{Max: o.Config.Limits.Connections, Timeouts: timeouts(o.Config), Count: d.count})
+	d.table = flow.New(flow.Options{Max: o.Config.Limits.Connections, Timeouts: timeouts(o.Config), Count: d.count, Watch: watcher{d}})
+	d.templates = persist.New(persist.Options{Max: o.Config.Limits.Templates, Count: d.countTemplates})
 	if d.host, err = host.New(d.hostOptions(o.Config)); err != nil {
 		return nil, err
 	}
 	d.addWorkers()
+	d.resetter = newResetter(d)
 	return d, nil
 }
 
@@ -87,7 +93,7 @@ func (d *Director) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// janitor expires connections.
+// janitor expires connections and persistence templates.
 func (d *Director) janitor(ctx context.Context) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -96,9 +102,16 @@ func (d *Director) janitor(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			d.table.Expire(d.clock())
+			d.tidy(d.clock())
 		}
 	}
+}
+
+// tidy does what is due at now.
+func (d *Director) tidy(now time.Duration) {
+	d.table.Expire(now)
+	d.resetter.run(now)
+	d.templates.Expire(now)
 }
 
 // clock is the path's time: since the director's start, monotonic.
@@ -112,6 +125,9 @@ func (d *Director) count(id uint32, active, inactive int32) {
 	s := d.view.Load().servers[id]
 	s.Active.Add(active)
 	s.Inactive.Add(inactive)
+	if s.limit.upper > 0 && active+inactive != 0 {
+		s.limit.judge(&s.Server, active+inactive > 0)
+	}
 }
 
 // panicked logs a worker's panic, at most one a second: a frame made it, and who sends one may send many.
@@ -178,9 +194,11 @@ func (d *Director) hostOptions(c *conf.Config) host.Options {
 func vipsOf(c *conf.Config, iface int) (vips []netip.Addr) {
 	seen := map[netip.Addr]bool{}
 	for i := range c.Services {
-		if a := c.Services[i].Listen.Addr(); c.Services[i].Interface == iface && !seen[a] {
-			seen[a] = true
-			vips = append(vips, a)
+		for _, l := range c.Services[i].Listen {
+			if l.Interface == iface && !seen[l.Addr] {
+				seen[l.Addr] = true
+				vips = append(vips, l.Addr)
+			}
 		}
 	}
 	return vips
@@ -229,6 +247,16 @@ func timeouts(c *conf.Config) flow.Timeouts {
 	}
 	set(flow.Established, c.Timeouts.TCP)
 	set(flow.FinWait, c.Timeouts.TCPFin)
+	set(flow.None, c.Timeouts.TCPNone)
+	set(flow.SynSent, c.Timeouts.TCPSynSent)
+	set(flow.SynRecv, c.Timeouts.TCPSynRecv)
+	set(flow.TimeWait, c.Timeouts.TCPTimeWait)
+	set(flow.Close, c.Timeouts.TCPClose)
+	set(flow.CloseWait, c.Timeouts.TCPCloseWait)
+	set(flow.LastAck, c.Timeouts.TCPLastAck)
+	set(flow.Listen, c.Timeouts.TCPListen)
+	set(flow.SynAck, c.Timeouts.TCPSynAck)
 	set(flow.UDP, c.Timeouts.UDP)
+	set(flow.ICMP, c.Timeouts.ICMP)
 	return t
 }

@@ -20,6 +20,9 @@ func (w *worker) transit(f *tap.Frame, src role) Verdict {
 		if w.d.table.Touch(&p.Tuple, flow.Reply, p.TCPFlags, flow.Hop{}, w.now, &w.conn) == flow.Found {
 			return repliers[w.conn.Method](w, f)
 		}
+		if v, ok := w.unknownReply(f); ok {
+			return v
+		}
 	}
 	if p.IsICMPError() {
 		if v, ok := w.relayICMP(f); ok {

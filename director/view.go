@@ -17,11 +17,12 @@ import (
 type view struct {
 	ifaces   []iface
 	locals   addrSet
-	services map[virtual]*service
+	services services
 	ordered  []*service // as configured
 	servers  []*server  // by flow.Conn.ServerID
 	routes   []route    // longest prefix first
-	tracks   bool       // some interface masquerades: routed packets have connections too
+	backs    map[back]*server
+	tracks   bool // some interface masquerades: routed packets have connections too
 }
 
 // iface is one interface, as an ingress and as a way out.
@@ -43,22 +44,15 @@ func (i *iface) dip(peer stack.Addr) stack.Addr {
 	return i.dip6
 }
 
-// virtual is the key of a service.
-type virtual struct {
-	addr  stack.Addr
-	port  uint16
-	proto uint8
-}
-
 // service is a virtual service with its scheduler.
 type service struct {
+	id        uint32
 	name      string
-	virtual   virtual
 	method    flow.Method
 	scheduler sched.Scheduler
 	servers   []*server
 	reject    bool // what no server can take is answered, not dropped
-
+	state
 	traffic
 	noServer counter
 }
@@ -70,10 +64,14 @@ type server struct {
 	id      uint32
 	service *service
 	addr    stack.Addr
-	port    uint16
+	port    uint16 // 0: the one that the client's packet is for
 	iface   uint16
 	slot    neigh.Slot
 	name    netip.AddrPort
+	limit   threshold
+	vip     netip.AddrPort // what it answers as without a connection (unknown.go)
+
+	templates counter // persistence templates that say this server: goes down too
 
 	traffic
 }
@@ -88,7 +86,7 @@ type route struct {
 
 // newView resolves a config; pin hands out next-hop slots.
 func newView(c *conf.Config, mtus []int, pin func(iface int, a netip.Addr, static stack.MAC) neigh.Slot) (*view, error) {
-	v := &view{services: map[virtual]*service{}}
+	v := &view{services: newServices(), backs: map[back]*server{}}
 	for i := range c.Interfaces {
 		v.ifaces = append(v.ifaces, newIface(&c.Interfaces[i], mtus[i]))
 		v.tracks = v.tracks || c.Interfaces[i].Masquerade
@@ -134,10 +132,11 @@ var protocols = map[string]uint8{"tcp": stack.ProtoTCP, "udp": stack.ProtoUDP}
 
 func (v *view) addService(c *conf.Service, pin func(int, netip.Addr, stack.MAC) neigh.Slot) error {
 	s := &service{
-		name:    c.Name,
-		virtual: virtual{stack.AddrFrom(c.Listen.Addr()), c.Listen.Port(), protocols[c.Protocol]},
-		method:  methods[c.Method],
-		reject:  c.OnNoServer != "drop",
+		id:     uint32(len(v.ordered)),
+		name:   c.Name,
+		method: methods[c.Method],
+		reject: c.OnNoServer != "drop",
+		state:  newState(c),
 	}
 	var known []*sched.Server
 	for i := range c.Servers {
@@ -148,6 +147,7 @@ func (v *view) addService(c *conf.Service, pin func(int, netip.Addr, stack.MAC) 
 			iface: uint16(cs.Iface), slot: pin(cs.Iface, cs.Via, cs.MAC), name: cs.Address,
 		}
 		srv.Weight.Store(int32(cs.Weight))
+		srv.limit.upper, srv.limit.lower = int64(cs.UThreshold), int64(cs.LThreshold)
 		srv.Addr, srv.Port, srv.QUICID = srv.addr, srv.port, cs.QUICID
 		v.servers, s.servers, known = append(v.servers, srv), append(s.servers, srv), append(known, &srv.Server)
 	}
@@ -155,7 +155,11 @@ func (v *view) addService(c *conf.Service, pin func(int, netip.Addr, stack.MAC) 
 	s.scheduler, err = sched.New(c.Scheduler, known, sched.Options{
 		Port: c.HashPort, Fallback: c.HashFallback, TableSize: c.MHTableSize, QUICIDLength: c.QUICIDLength,
 	})
-	v.services[s.virtual], v.ordered = s, append(v.ordered, s)
+	v.ordered = append(v.ordered, s)
+	for _, l := range c.Listen {
+		v.services.add(l, protocols[c.Protocol], s)
+	}
+	v.addBacks(c, s)
 	return err
 }
 
@@ -174,7 +178,9 @@ func rolesOf(c *conf.Config) map[stack.Addr]role {
 	}
 	for i := range c.Services {
 		s := &c.Services[i]
-		add(s.Listen.Addr(), roleVIP)
+		for _, l := range s.Listen {
+			add(l.Addr, roleVIP)
+		}
 		for j := range s.Servers {
 			if s.Method == "nat" {
 				add(s.Servers[j].Address.Addr(), roleServer)
@@ -206,5 +212,5 @@ func (v *view) routeTo(a stack.Addr) *route {
 
 // service returns the service that p asks for, nil when there is none.
 func (v *view) service(p *stack.Packet) *service {
-	return v.services[virtual{p.Dst, p.DstPort, p.Proto}]
+	return v.services.find(virtual{p.Dst, p.DstPort, p.Proto})
 }

@@ -50,6 +50,17 @@ func (a Addr) IsZero() bool { return a == Addr{} }
 // Words returns the address as two words, high first, for hashing.
 func (a Addr) Words() (hi, lo uint64) { return a.hi, a.lo }
 
+// Mask returns the network of a with a prefix of so many bits of its family: up to 32 for IPv4, 128 for IPv6.
+func (a Addr) Mask(bits int) Addr {
+	if a.Is4() {
+		bits += 96
+	}
+	if bits <= 64 {
+		return Addr{hi: a.hi &^ (1<<(64-bits) - 1)}
+	}
+	return Addr{a.hi, a.lo &^ (1<<(128-bits) - 1)}
+}
+
 // Put writes the address in wire order: 4 bytes of an IPv4 address when b has 4, else 16.
 func (a Addr) Put(b []byte) {
 	if len(b) == 4 {
