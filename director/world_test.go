@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"tapdirector/conf"
 	"tapdirector/stack"
@@ -40,6 +41,8 @@ type worldSpec struct {
 	ext, in string // more lines for each [[interface]]
 	service string // more lines for the [[service]]
 	tail    string // more tables
+	listen  string // of the [[service]], in TOML; empty: its VIP and port 80
+	noPort  bool   // servers' ports are not in the config
 	unknown bool   // servers' MACs are not in the config
 }
 
@@ -48,6 +51,7 @@ type world struct {
 	spec worldSpec
 	*Director
 	memory [2]*tap.Memory
+	later  time.Duration // how far the world's time is ahead of the clock
 }
 
 func (s *worldSpec) setDefaults() {
@@ -95,9 +99,20 @@ func (s *worldSpec) toml() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "[[interface]]\nname = \"ext\"\ntap = \"tap0\"\nmac = %q\naddresses = [\"%v/%d\"]\n%s\n", mac(extMAC), s.addr(1, 1), bits, s.ext)
 	fmt.Fprintf(&b, "[[interface]]\nname = \"in\"\ntap = \"tap1\"\nmac = %q\naddresses = [\"%v/%d\"]\n%s\n", mac(inMAC), s.addr(2, 1), bits, s.in)
-	fmt.Fprintf(&b, "[[service]]\nname = \"web\"\nlisten = %q\nprotocol = %q\nmethod = %q\nscheduler = \"rr\"\n%s\n", s.vip(), s.proto, s.method, s.service)
+	listen, scheduler := s.listen, "scheduler = \"rr\""
+	if listen == "" {
+		listen = fmt.Sprintf("%q", s.vip())
+	}
+	if strings.Contains(s.service, "scheduler =") {
+		scheduler = ""
+	}
+	fmt.Fprintf(&b, "[[service]]\nname = \"web\"\nlisten = %s\nprotocol = %q\nmethod = %q\n%s\n%s\n", listen, s.proto, s.method, scheduler, s.service)
 	for i := range s.servers {
-		fmt.Fprintf(&b, "[[service.server]]\naddress = %q\n", s.server(i))
+		address := s.server(i).String()
+		if s.noPort {
+			address = s.server(i).Addr().String()
+		}
+		fmt.Fprintf(&b, "[[service.server]]\naddress = %q\n", address)
 		if !s.unknown {
 			fmt.Fprintf(&b, "mac = %q\n", mac(serverMAC(i)))
 		}
@@ -144,7 +159,7 @@ func newWorld(tb testing.TB, s worldSpec) *world {
 // worker returns the worker of an interface, ready for a step.
 func (w *world) worker(iface int) *worker {
 	k := w.workers[iface]
-	k.view, k.now = w.view.Load(), w.clock()
+	k.view, k.now = w.view.Load(), w.clock()+w.later
 	return k
 }
 
@@ -217,4 +232,35 @@ func (w *world) fromServerSpec(i int, flags uint8) packettest.Spec {
 	s := w.base(in, w.spec.server(i), w.spec.client())
 	s.SrcMAC, s.Flags, s.Payload = serverMAC(i), flags, []byte("hello back")
 	return s
+}
+
+// pass lets time go by: d, in steps in which the janitor does its work.
+func (w *world) pass(d time.Duration) {
+	for range 100 {
+		w.later += d / 100
+		w.tidy(w.clock() + w.later)
+	}
+}
+
+// fromPort is a client's packet to the service from a port of its own.
+func (w *world) fromPort(port uint16, flags uint8) packettest.Spec {
+	s := w.toVIPSpec(flags)
+	s.Src = netip.AddrPortFrom(s.Src.Addr(), port)
+	return s
+}
+
+// reaches returns which server a client's packet goes to; it fails the test when it goes to none.
+func (w *world) reaches(s packettest.Spec) int {
+	w.tb.Helper()
+	v, left := w.step(ext, s.Frame())
+	if len(left) != 1 || left[0].iface != in {
+		w.tb.Fatalf("verdict %v with %d frames, want one to a server", v, len(left))
+	}
+	for i := range w.spec.servers {
+		if stack.DstMAC(left[0].frame.Bytes()) == serverMAC(i) {
+			return i
+		}
+	}
+	w.tb.Fatalf("to no server: %s", stack.Describe(left[0].frame.Bytes()))
+	return -1
 }

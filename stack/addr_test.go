@@ -44,3 +44,15 @@ func TestTupleReverse(t *testing.T) {
 		}
 	}
 }
+
+// Mask against the standard library, both families, every length.
+func TestMask(t *testing.T) {
+	for _, s := range []string{"255.255.255.255", "10.77.1.130", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "2001:db8:1:2:3:4:5:6"} {
+		a := netip.MustParseAddr(s)
+		for bits := range a.BitLen() + 1 {
+			if got, want := AddrFrom(a).Mask(bits), AddrFrom(netip.PrefixFrom(a, bits).Masked().Addr()); got != want {
+				t.Errorf("%v/%d: %v, want %v", a, bits, got, want)
+			}
+		}
+	}
+}
