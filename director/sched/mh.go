@@ -92,8 +92,7 @@ func (m *mh) Pick(r Request) int {
 // elsewhere finds a usable server for a client of another one, the same each time: by the weights while a few more hashes do, else the next by
 // name.
 func (m *mh) elsewhere(slots []uint16, h uint64) int {
-	const hashes = 32
-	for range hashes {
+	for range rehashes {
 		h = mix(h)
 		if i := slots[h%uint64(len(slots))]; m.servers[i].usable() {
 			return int(i)
