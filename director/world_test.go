@@ -38,6 +38,7 @@ type worldSpec struct {
 	mtu     int
 	plain   bool   // no offload on the inner interface
 	ext, in string // more lines for each [[interface]]
+	sched   string // rr
 	service string // more lines for the [[service]]
 	tail    string // more tables
 	unknown bool   // servers' MACs are not in the config
@@ -58,6 +59,7 @@ func (s *worldSpec) setDefaults() {
 	}
 	set(&s.method, "nat")
 	set(&s.proto, "tcp")
+	set(&s.sched, "rr")
 	if s.family == 0 {
 		s.family = 4
 	}
@@ -95,7 +97,7 @@ func (s *worldSpec) toml() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "[[interface]]\nname = \"ext\"\ntap = \"tap0\"\nmac = %q\naddresses = [\"%v/%d\"]\n%s\n", mac(extMAC), s.addr(1, 1), bits, s.ext)
 	fmt.Fprintf(&b, "[[interface]]\nname = \"in\"\ntap = \"tap1\"\nmac = %q\naddresses = [\"%v/%d\"]\n%s\n", mac(inMAC), s.addr(2, 1), bits, s.in)
-	fmt.Fprintf(&b, "[[service]]\nname = \"web\"\nlisten = %q\nprotocol = %q\nmethod = %q\nscheduler = \"rr\"\n%s\n", s.vip(), s.proto, s.method, s.service)
+	fmt.Fprintf(&b, "[[service]]\nname = \"web\"\nlisten = %q\nprotocol = %q\nmethod = %q\nscheduler = %q\n%s\n", s.vip(), s.proto, s.method, s.sched, s.service)
 	for i := range s.servers {
 		fmt.Fprintf(&b, "[[service.server]]\naddress = %q\n", s.server(i))
 		if !s.unknown {
