@@ -111,3 +111,26 @@ func TestICMPErrorsThatGoNowhere(t *testing.T) {
 		w.none(v, left, ToHost)
 	})
 }
+
+// A host answers from the address it was asked at (RFC 4443 2.2), a router from its own.
+func TestICMPErrorsComeFrom(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, family int) {
+		w := newWorld(t, worldSpec{family: family, proto: "udp"})
+		closed, last := w.toVIPSpec(0), w.toVIPSpec(0)
+		closed.Dst = netip.AddrPortFrom(closed.Dst.Addr(), 81)
+		last.TTL = 1
+		for _, c := range []struct {
+			spec packettest.Spec
+			want Verdict
+			from netip.Addr
+		}{
+			{closed, SentUnreachable, w.spec.vip().Addr()},
+			{last, SentTimeExceeded, w.spec.addr(1, 1)},
+		} {
+			v, left := w.step(ext, c.spec.Frame())
+			if p, _ := w.one(v, left, c.want, ext); p.Src.Netip() != c.from {
+				t.Errorf("%v came from %v, want %v", v, p.Src, c.from)
+			}
+		}
+	})
+}

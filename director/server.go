@@ -13,12 +13,9 @@ import (
 // transit carries a packet to an address that is not ours; src is what its sender is to us.
 func (w *worker) transit(f *tap.Frame, src role) Verdict {
 	p := &w.p
-	if src&roleServer != 0 && p.HasPorts && !p.Fragment {
-		if p.TTL <= 1 {
-			return w.answerICMP(f, stack.ICMPTimeExceeded, 0, SentTimeExceeded)
-		}
-		if w.d.table.Touch(&p.Tuple, flow.Reply, p.TCPFlags, flow.Hop{}, w.now, &w.conn) == flow.Found {
-			return repliers[w.conn.Method](w, f)
+	if src&roleServer != 0 && p.HasPorts {
+		if v, ok := w.fromServer(f); ok {
+			return v
 		}
 	}
 	if p.IsICMPError() {
@@ -27,6 +24,21 @@ func (w *worker) transit(f *tap.Frame, src role) Verdict {
 		}
 	}
 	return w.route(f)
+}
+
+// fromServer carries a server's answer to a client; false when it is none. An answer in fragments is dropped at the first one: routed on, it would
+// show the client the server's own address. Those that follow have no ports to know them by, and are worth nothing without the first.
+func (w *worker) fromServer(f *tap.Frame) (Verdict, bool) {
+	p := &w.p
+	switch {
+	case p.Fragment:
+		return DropFragment, w.d.table.Find(&p.Tuple, flow.Reply, &w.conn)
+	case p.TTL <= 1:
+		return w.answerICMP(f, stack.ICMPTimeExceeded, 0, SentTimeExceeded), true
+	case w.d.table.Touch(&p.Tuple, flow.Reply, p.TCPFlags, flow.Hop{}, w.now, &w.conn) == flow.Found:
+		return repliers[w.conn.Method](w, f), true
+	}
+	return 0, false
 }
 
 // route passes a packet on by the routing table, as a router does (RFC 1812).
