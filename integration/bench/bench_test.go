@@ -130,8 +130,9 @@ func TestOptions(t *testing.T) {
 		{"-quick -rounds 7", func(o *options) bool { return o.rounds == 7 && o.span == 500*time.Millisecond }},
 		{"-family 6 -queues 1", func(o *options) bool { return o.family == 6 && o.queues == 1 }},
 		{"", func(o *options) bool { return len(o.peers) == len(peers) && len(o.figures) == len(figures) }},
-		{"-peers dr,wire", func(o *options) bool { return slices.Equal(o.peers, []string{"wire", "dr"}) }},
+		{"-peers dr,wire", func(o *options) bool { return slices.Equal(peerKeys(o.peers), []string{"wire", "dr"}) }},
 		{"", func(o *options) bool { return slices.Equal(o.modes(), []string{"up", "down", "flood", "conn", "rtt"}) }},
+		{"-peers nat,nat@old -versus /builds/old", func(o *options) bool { return slices.Equal(peerKeys(o.peers), []string{"nat", "nat@old"}) }},
 		{"-figures rtt-p99", func(o *options) bool { return slices.Equal(o.modes(), []string{"rtt"}) }},
 	} {
 		o, err := parseOptions(strings.Fields(c.args), &bytes.Buffer{})
@@ -139,7 +140,7 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%q: %+v, %v", c.args, o, err)
 		}
 	}
-	for _, wrong := range []string{"-rounds 0", "-span 0s", "-span 2h", "-family 5", "-queues 17", "-peers lvs", "-figures x", "more", "-unknown"} {
+	for _, wrong := range []string{"-rounds 0", "-span 0s", "-span 2h", "-family 5", "-queues 17", "-peers lvs", "-peers nat@old", "-figures x", "more", "-unknown"} {
 		if o, err := parseOptions(strings.Fields(wrong), &bytes.Buffer{}); err == nil {
 			t.Errorf("%q is taken: %+v", wrong, o)
 		}
