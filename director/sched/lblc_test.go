@@ -1,6 +1,10 @@
 package sched
 
 import (
+	"cmp"
+	"math"
+	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -162,4 +166,98 @@ func TestDestinationsAreBounded(t *testing.T) {
 			t.Errorf("%s: %d destinations after a sweep, want %d", name, got, maxDestinations/2+1)
 		}
 	}
+}
+
+// TestLocalitySlowTwins: random picks, weights and loads, against the rules written down one after the other.
+func TestLocalitySlowTwins(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(39, 40))
+	for range 200 {
+		servers := weights(make([]int32, 1+rnd.IntN(6))...)
+		one, many := mustNew(t, "lblc", servers), mustNew(t, "lblcr", servers)
+		slow := slowLocality{servers: servers, home: map[stack.Addr]int{}, sets: map[stack.Addr][]int{}, changed: map[stack.Addr]time.Duration{}}
+		now := time.Duration(0)
+		for n := range 200 {
+			if n%10 == 0 {
+				for _, s := range servers {
+					s.Weight.Store(rnd.Int32N(5))
+					s.Active.Store(rnd.Int32N(12))
+					s.Overload.Store(rnd.IntN(6) == 0)
+				}
+			}
+			now += time.Duration(rnd.IntN(4)) * time.Hour
+			r := at(addrOf("IPv6", rnd.Uint64N(2)), now)
+			if got, want := one.Pick(r), slow.lblc(r); got != want {
+				t.Fatalf("lblc, pick %d: %d, the slow twin says %d", n, got, want)
+			}
+			if got, want := many.Pick(r), slow.lblcr(r); got != want {
+				t.Fatalf("lblcr, pick %d: %d, the slow twin says %d", n, got, want)
+			}
+		}
+	}
+}
+
+// slowLocality remembers for ever: its picks are never a day apart.
+type slowLocality struct {
+	servers []*Server
+	home    map[stack.Addr]int
+	sets    map[stack.Addr][]int
+	changed map[stack.Addr]time.Duration
+}
+
+// least is wlc over all.
+func (l *slowLocality) least() int {
+	return slowLeast(l.servers, (*Server).load, func(s *Server) int64 { return int64(s.Weight.Load()) })
+}
+
+// stays reports whether a destination may stay on server i.
+func (l *slowLocality) stays(i int) bool {
+	s := l.servers[i]
+	room := slices.ContainsFunc(l.servers, func(o *Server) bool { return o.usable() && 2*o.Active.Load() < o.Weight.Load() })
+	return s.usable() && !(s.Active.Load() > s.Weight.Load() && room)
+}
+
+func (l *slowLocality) lblc(r Request) int {
+	i, known := l.home[r.Tuple.Dst]
+	if known && l.stays(i) {
+		return i
+	}
+	if i = l.least(); i >= 0 {
+		l.home[r.Tuple.Dst] = i
+	}
+	return i
+}
+
+func (l *slowLocality) lblcr(r Request) int {
+	dst := r.Tuple.Dst
+	set := l.sets[dst]
+	i := -1
+	// Of equals the one that joined first.
+	for _, m := range set {
+		if l.servers[m].usable() && (i < 0 || l.pressure(m) < l.pressure(i)) {
+			i = m
+		}
+	}
+	if len(set) > 1 && r.Now-l.changed[dst] > destinationExpiry {
+		most := slices.MaxFunc(slices.Clone(set), func(a, b int) int {
+			return cmp.Or(cmp.Compare(l.pressure(a), l.pressure(b)), cmp.Compare(slices.Index(set, b), slices.Index(set, a)))
+		})
+		set = slices.DeleteFunc(slices.Clone(set), func(m int) bool { return m == most })
+		l.sets[dst], l.changed[dst] = set, r.Now
+	}
+	if i >= 0 && l.stays(i) {
+		return i
+	}
+	if i = l.least(); i >= 0 && !slices.Contains(set, i) {
+		l.sets[dst], l.changed[dst] = append(slices.Clone(set), i), r.Now
+	}
+	return i
+}
+
+// pressure is load over weight.
+func (l *slowLocality) pressure(i int) float64 {
+	s := l.servers[i]
+	if s.Weight.Load() == 0 {
+		return math.Inf(1)
+	}
+	return float64(s.load()) / float64(s.Weight.Load())
 }

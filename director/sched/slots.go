@@ -9,10 +9,10 @@ import (
 
 // sh and dh: a table of slots, each with a server, and a hash that finds the slot.
 //
-// With sh the hash is of the client, so a client keeps its server without a connection table; with dh of the destination, for caches. Slots are dealt
-// in the order of lb.toml, to sh's servers as many at a time as the weight says, until the table is full: weights 2, 1 give A A B A A B... A server
-// of weight 0 counts as 1, so that draining a server of weight 1 moves nobody else's clients; who finds it goes elsewhere. When a server is added or removed
-// most slots change hands: mh exists because of that.
+// With sh the hash is of the client, so a client keeps its server without a connection table; with dh of the destination, for caches. Slots
+// are dealt in the order of lb.toml, to sh's servers as many at a time as the weight says, until the table is full: weights 2, 1 give A A B
+// A A B... A server of weight 0 counts as 1, so that draining a server of weight 1 moves nobody else's clients; who finds it goes
+// elsewhere. When a server is added or removed most slots change hands: mh exists because of that.
 //
 // The table is LVS's, slot for slot, but where that hurts: the last deal, which LVS cuts off (of weights 100, 100 it would give the
 // first server 156 of 256 slots), is shared out by weight; and beyond 64 servers the table grows, so that each has a slot whatever
