@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/BurntSushi/toml"
@@ -36,6 +37,9 @@ const maxFile = 16 << 20 // bytes
 func Parse(r io.Reader, name string) (*Config, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 	if err != nil {
+		if file := (*fs.PathError)(nil); errors.As(err, &file) {
+			err = file.Err // else the name is said twice
+		}
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	d := draft{mistakes: &mistakes{file: name}, c: &Config{}}
