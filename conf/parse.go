@@ -25,6 +25,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/BurntSushi/toml"
 )
@@ -74,6 +75,9 @@ type draft struct {
 	vague   bool     // an address of an interface or a route was unreadable: reachability is not judged
 }
 
+// oneLine is for messages of the TOML parser, which quote what they found, line ends included.
+var oneLine = strings.NewReplacer("\n", `\n`, "\r", `\r`)
+
 // decode is stage 1.
 func (m *mistakes) decode(text []byte) (map[string]any, bool) {
 	if len(text) > maxFile {
@@ -85,7 +89,7 @@ func (m *mistakes) decode(text []byte) (map[string]any, bool) {
 	var syntax toml.ParseError
 	switch {
 	case errors.As(err, &syntax):
-		m.add(place{text: fmt.Sprintf("line %d", syntax.Position.Line)}, "%s", syntax.Message)
+		m.add(place{text: fmt.Sprintf("line %d", syntax.Position.Line)}, "%s", oneLine.Replace(syntax.Message))
 	case err != nil:
 		m.add(place{}, "%v", err)
 	}
