@@ -173,7 +173,7 @@ func TestStrays(t *testing.T) {
 		p.send(s)
 		p.expectTCP("reset", stack.RST|stack.ACK)
 		p.send(p.to(elsewhere, packettest.UDP))
-		p.expectError(portUnreachable, p.dip(), elsewhere)
+		p.expectError(portUnreachable, elsewhere.Addr(), elsewhere)
 	})
 }
 
