@@ -10,6 +10,8 @@ RACE        ?=
 # The commit is stamped into the binary where git knows it.
 BUILDVCS    := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
 TESTFLAGS   ?=
+QUICK       ?=
+BENCHFLAGS  ?=
 
 # The race detector is written in C and needs cgo; all else is Go.
 ifneq ($(RACE),)
@@ -20,7 +22,7 @@ TESTENV   := CGO_ENABLED=0
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo bench fuzz lint fmt cross clean
+.PHONY: help build test demo bench gobench fuzz lint fmt cross clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +38,10 @@ demo: build ## show it live: a client, a director and three servers, by NAT and 
 	./tapdirector lab --method nat
 	./tapdirector lab --method dr
 
-bench: ## run the Go benchmarks (BENCHTIME=1s)
+bench: ## compare it with a copy loop and with the wire, in namespaces (QUICK=1, BENCHFLAGS="-family 6")
+	CGO_ENABLED=0 $(GO) run ./integration/bench $(if $(QUICK),-quick) $(BENCHFLAGS)
+
+gobench: ## run the Go benchmarks (BENCHTIME=1s)
 	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 
 fuzz: ## run every fuzz target (FUZZTIME=20s for each)

@@ -78,18 +78,13 @@ func (l *lab) start(ctx context.Context, peer peer) error {
 }
 
 // settle takes from the namespaces what they inherit from the host, so that two hosts measure the same: firewalls that look into bridges
-// (br_netfilter, which comes with some container engines), and TCP's congestion control.
+// (br_netfilter, which comes with some container engines).
 func (l *lab) settle() error {
 	client := l.world.Namespace("client")
 	// Thousands of connections a second from one address: ports for all, and again after a second.
 	err := client.Sysctl(map[string]string{"ipv4/ip_local_port_range": "1024 65535", "ipv4/tcp_tw_reuse": "1"})
 	if err != nil {
 		return err
-	}
-	for _, name := range []string{"client", l.world.Plan().Servers[0].Name} {
-		if err := l.world.Namespace(name).Sysctl(map[string]string{"ipv4/tcp_congestion_control": "cubic"}); err != nil {
-			return err
-		}
 	}
 	for _, key := range []string{"bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables", "bridge/bridge-nf-call-arptables"} {
 		err := l.world.Namespace("director").Sysctl(map[string]string{key: "0"})
