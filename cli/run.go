@@ -59,8 +59,9 @@ func runCommand(cmd *cobra.Command) error {
 	}
 	log := logger(cmd)
 	log.Info("start", "version", ownVersion(buildInfo()), "conf", path, "pid", os.Getpid())
+	surviveLostReader()
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, append([]os.Signal{os.Interrupt, syscall.SIGTERM}, counterSignals...)...)
+	signal.Notify(signals, slices.Concat([]os.Signal{os.Interrupt, syscall.SIGTERM}, counterSignals, reloadSignals)...)
 	defer signal.Stop(signals)
 	return run(cmd.Context(), c, environment{
 		log:     log,
@@ -161,18 +162,22 @@ func runTasks(ctx context.Context, d *director.Director, e environment, shut fun
 	}
 }
 
-// watchSignals logs the counters at a counter signal and returns at any other, or when ctx ends.
+// watchSignals logs the counters at a counter signal, a word at a reload signal, and returns at any other, or when ctx ends.
 func watchSignals(ctx context.Context, e environment, counters func() []director.Counter) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case s := <-e.signals:
-			if !slices.Contains(counterSignals, s) {
+			switch {
+			case slices.Contains(counterSignals, s):
+				logCounters(e.answers, counters())
+			case slices.Contains(reloadSignals, s):
+				e.log.Warn("no reload in this version: restart to take a changed file", "signal", s.String())
+			default:
 				e.log.Info("stop", "signal", s.String())
 				return
 			}
-			logCounters(e.answers, counters())
 		}
 	}
 }
