@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -204,15 +205,19 @@ func portOf(a unix.Sockaddr) uint16 {
 	return 0
 }
 
-// startHere starts a command in this process's namespace.
+// startHere starts a command in this process's namespace, by a thread that outlives it (Pdeathsig).
 func startHere(cmd *exec.Cmd) (<-chan error, error) {
-	ended := make(chan error, 1)
-	err := cmd.Start()
-	if err == nil {
-		// The thread that starts a child must outlive it (Pdeathsig): tests do not end their threads.
-		go func() { ended <- cmd.Wait() }()
-	}
-	return ended, err
+	started, ended := make(chan error), make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			ended <- cmd.Wait()
+		}
+	}()
+	return ended, <-started
 }
 
 // startLoad starts a load process without a namespace of its own.
