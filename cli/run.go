@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -102,7 +103,20 @@ func forward(ctx context.Context, c *conf.Config, e environment) (err error) {
 		return err
 	}
 	logStart(e.log, c, devices)
+	makeRoom(d.Workers())
 	return runTasks(ctx, d, e, shut)
+}
+
+// sideTasks is how many goroutines may want to run while every worker does: host, resolver, janitor, signals.
+const sideTasks = 4
+
+// makeRoom lets every worker have a place in the Go scheduler at once. A worker that wakes up from ppoll would else wait, by futex and sleep, until
+// another gives up its place, though a CPU is idle: with two queues on each of two interfaces and two CPUs that cost a quarter of the connections
+// per second. More places than CPUs only leave the choice to the kernel's scheduler, which knows better.
+func makeRoom(workers int) {
+	if n := workers + sideTasks; runtime.GOMAXPROCS(0) < n {
+		runtime.GOMAXPROCS(n)
+	}
 }
 
 // openDevices opens the device of every interface; on failure those that are open come with the error.

@@ -87,6 +87,9 @@ func (d *Director) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
+// Workers is how many workers Run keeps busy: one for each queue.
+func (d *Director) Workers() int { return len(d.workers) }
+
 // janitor expires connections.
 func (d *Director) janitor(ctx context.Context) error {
 	tick := time.NewTicker(100 * time.Millisecond)
