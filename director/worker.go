@@ -18,6 +18,7 @@ import (
 //
 //	queue.Read     frames, borrowed until the next Read
 //	  step         parse; what is it, and for whom?                           worker.go
+//	    fragment   of a datagram: the way of its first one                    fragment.go
 //	    client     to a VIP: connection, or service, scheduler, connection    client.go
 //	    server     an answer to a client, or a server's own traffic           server.go
 //	    host       ours: ARP, ND, echo, the host's own sockets                host.go
@@ -125,7 +126,16 @@ func (w *worker) step(f *tap.Frame) Verdict {
 	switch {
 	case src&(roleVIP|roleDIP) != 0:
 		return DropMartian
-	case dst&roleVIP != 0 && (dst&roleDIP == 0 || w.view.service(p) != nil):
+	case p.Fragment:
+		return w.fragment(f, src, dst)
+	}
+	return w.carry(f, src, dst)
+}
+
+// carry takes a packet the way that its ends ask for.
+func (w *worker) carry(f *tap.Frame, src, dst role) Verdict {
+	switch {
+	case dst&roleVIP != 0 && (dst&roleDIP == 0 || w.view.service(&w.p) != nil):
 		return w.fromClient(f)
 	case dst&roleDIP != 0:
 		return w.toDIP(f)
