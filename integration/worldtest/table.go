@@ -4,6 +4,7 @@
 // What is checked, for each method, family, number of arms, and with offload on and off:
 //
 //	content     bytes arrive as they were sent, both ways, over TCP and UDP, alone and many at once
+//	fragments   so do datagrams of up to 60 KB, which pass in fragments
 //	spread      connections are shared out as the scheduler and the weights say; each stays on its server
 //	address     a server sees the client's own address and port
 //	way         with nat answers pass the director, with dr they do not
@@ -123,6 +124,7 @@ var checks = []struct {
 }{
 	{"content tcp", checkTCP},
 	{"content udp", checkUDP},
+	{"fragments", checkFragments},
 	{"http", checkHTTP},
 	{"spread tcp", checkSpreadTCP},
 	{"spread udp", checkSpreadUDP},
