@@ -172,10 +172,10 @@ func (d *draft) checkServer(at place, v *Service, s *Server, owner string) {
 	a, vip := s.Address.Addr(), v.Listen
 	behind := s.Iface >= 0 && s.Via != a
 	switch {
-	case vip.IsValid() && a.Is4() != vip.Addr().Is4():
+	case v.Method != "tun" && vip.IsValid() && a.Is4() != vip.Addr().Is4():
 		d.add(at, "address %q: %s, but the service listens on %s, and %s does not change the family", s.Address, family(a), family(vip.Addr()), v.Method)
-	case v.Method == "dr" && vip.IsValid() && s.Address.Port() != vip.Port():
-		d.add(at, "address %q: dr does not change ports: write %q or leave the port out", s.Address, netip.AddrPortFrom(a, vip.Port()))
+	case v.Method != "nat" && vip.IsValid() && s.Address.Port() != vip.Port():
+		d.add(at, "address %q: %s does not change ports: write %q or leave the port out", s.Address, v.Method, netip.AddrPortFrom(a, vip.Port()))
 	case owner != "":
 		d.add(at, "address %q: the VIP of %s: packets would come back to the director", s.Address, owner)
 	case d.holder(a) >= 0:
@@ -189,5 +189,7 @@ func (d *draft) checkServer(at place, v *Service, s *Server, owner string) {
 		d.add(at, "address %q: behind the gateway %s, but dr reaches only servers on a network of an interface", s.Address, s.Via)
 	case behind && s.MAC != [6]byte{}:
 		d.add(at, "mac %q: the server is behind the gateway %s, whose MAC is used", macText(s.MAC), s.Via)
+	case v.Method == "tun" && s.Iface >= 0 && d.checkTunnel(v, s) != "":
+		d.add(at, "%s", d.checkTunnel(v, s))
 	}
 }

@@ -42,10 +42,13 @@ type Service struct {
 	Name       string
 	Listen     netip.AddrPort // VIP:port
 	Protocol   string         // "tcp" or "udp"
-	Method     string         // "nat" or "dr"
+	Method     string         // "nat", "dr" or "tun"
 	Scheduler  string         // one of Schedulers()
 	Interface  int            // index into Config.Interfaces: the owner of the VIP
 	OnNoServer string         // "reject" or "drop"
+	TunnelTTL  int            // TTL of a tunnel's outer header; 0: the inner one's
+	PMTUDisc   bool           // what is too large for a tunnel is answered; false: fragmented outside
+	MSSClamp   int            // with tun: most bytes of MSS that a client's SYN announces to a server; 0: any
 	Servers    []Server
 
 	HashPort     bool // sh, mh, quic: the client's port is hashed as well
@@ -62,6 +65,15 @@ type Server struct {
 	Via     netip.Addr     // next hop: Address itself when it is on a link of ours, else a route's gateway
 	Iface   int            // index into Config.Interfaces: the way to Via
 	QUICID  uint64         // quic: what the server writes into its connection ids, first byte highest
+	Tunnel  Tunnel         // with tun only
+}
+
+// Tunnel is how packets travel to a server with tun.
+type Tunnel struct {
+	Kind   string     // "ipip", "gue" or "gre"; empty: none
+	Port   int        // gue: UDP destination port
+	Csum   bool       // gue: UDP checksum; gre: its own
+	Source netip.Addr // of the outer header: a DIP of the interface
 }
 
 // Limits is [limits]: the bounds of memory and of work.

@@ -70,10 +70,14 @@ func checkConsistent(t *testing.T, c *Config) {
 		checkHashingConsistent(expect, v)
 		expect(v.Name != "" && usable(v.Listen) && known(v.Interface) && len(v.Servers) > 0, "service", v)
 		expect(slices.Contains(methods.now, v.Method) && slices.Contains(schedulers.now, v.Scheduler) && v.OnNoServer != "", "service", v)
+		expect(v.TunnelTTL >= 0 && v.TunnelTTL <= 255 && (v.MSSClamp == 0 || v.MSSClamp >= 88 && v.MSSClamp <= 65495), "service", v)
 		for _, s := range v.Servers {
-			expect(usable(s.Address) && s.Address.Addr().Is4() == v.Listen.Addr().Is4() && s.Weight >= 0 && s.Weight <= 65535, "server", s)
+			tun := v.Method == "tun"
+			expect(usable(s.Address) && (tun || s.Address.Addr().Is4() == v.Listen.Addr().Is4()) && s.Weight >= 0 && s.Weight <= 65535, "server", s)
 			expect(known(s.Iface) && holds(s.Iface, s.Via) && s.MAC[0]&1 == 0, "server", s)
 			expect(v.Method != "dr" || s.Via == s.Address.Addr() && s.Address.Port() == v.Listen.Port(), "dr server", s)
+			expect(!tun || s.Address.Port() == v.Listen.Port() && s.Tunnel.Source.Is4() == s.Address.Addr().Is4() && s.Tunnel.Source != v.Listen.Addr(), "tun server", s)
+			expect(tun == (s.Tunnel.Kind != "") && (s.Tunnel.Kind == "gue") == (s.Tunnel.Port != 0), "tunnel", s)
 		}
 	}
 	expect(c.Limits.Connections > 0 && c.Limits.HostRate > 0 && c.Limits.ICMPRate >= 0, "limits", c.Limits)

@@ -77,10 +77,10 @@ lb.toml: interface "ext": queues: expected a whole number, got "two"
 lb.toml: interface 2: name "ext": also the name of interface 1
 lb.toml: interface "ext": tap "tap0": also the tap of interface "ext"
 lb.toml: route 1: via "10.77.7.1": on the network of no interface
-lb.toml: service "web": unknown key "bogus1": there are name, listen, protocol, method, scheduler, on_no_server, interface, hash_port, hash_fallback, mh_table_size, server
+lb.toml: service "web": unknown key "bogus1": there are name, listen, protocol, method, scheduler, on_no_server, interface, hash_port, hash_fallback, mh_table_size, tunnel, tunnel_port, tunnel_csum, tunnel_ttl, pmtu_disc, mss_clamp, server
 lb.toml: service "web": server 1: address "10.77.2.11:8080": dr does not change ports: write "10.77.2.11:80" or leave the port out
 lb.toml: service "web": server 2: address "10.77.2.300:80": not an IP address
-lb.toml: service "web": server 2: unknown key "bogus2": there are address, weight, mac, quic_id
+lb.toml: service "web": server 2: unknown key "bogus2": there are address, weight, mac, tunnel, tunnel_port, tunnel_csum, quic_id
 lb.toml: service 2: name: missing: write name = "web"
 lb.toml: service 2: listen "10.77.1.100:80": tcp is also the listen of service "web"
 lb.toml: timeouts: tcp "soon": expected seconds, or a duration like "90s", "15m", "1h30m"

@@ -24,7 +24,7 @@ var (
 	drivers    = words{now: []string{"auto", "linux", "water"}}
 	replies    = words{now: []string{"last-hop", "route"}}
 	protocols  = words{now: []string{"tcp", "udp"}, later: []string{"sctp"}}
-	methods    = words{now: []string{"nat", "dr"}, later: []string{"tun", "fullnat"}}
+	methods    = words{now: []string{"nat", "dr", "tun"}, later: []string{"fullnat"}}
 	onNoServer = words{now: []string{"reject", "drop"}}
 	schedulers = words{now: []string{"wlc", "rr", "wrr", "lc", "sed", "nq", "fo", "ovf", "twos", "sh", "dh", "mh", "lblc", "lblcr", "quic"}}
 )
@@ -176,7 +176,8 @@ func family(a netip.Addr) string {
 	return "IPv6"
 }
 
-// readService reads one [[service]] with its servers. Its method decides nothing yet: what nat and dr need is for the cross checks.
+// readService reads one [[service]] with its servers. Its method decides only whether keys of tunnels may be there: what else methods
+// need is for the cross checks.
 func (d *draft) readService(s *section) {
 	defer s.finish()
 	v := Service{
@@ -190,12 +191,14 @@ func (d *draft) readService(s *section) {
 	}
 	d.owners = append(d.owners, s.text("interface"))
 	readHashing(s, &v)
+	tunnel := readTunnelService(s, &v)
 	servers := s.many("server", "no server: write [[service.server]] with an address")
 	for _, server := range servers {
-		v.Servers = append(v.Servers, readServer(server, &v))
+		v.Servers = append(v.Servers, readServer(server, &v, tunnel))
 	}
 	checkTableSize(s, &v)
 	readQUICIDs(s, servers, &v)
+	checkTunnelKeys(s, &v, tunnel)
 	d.c.Services = append(d.c.Services, v)
 }
 
@@ -209,9 +212,9 @@ func readListen(s *section) netip.AddrPort {
 	return listen
 }
 
-// readServer reads one [[service.server]] of v, whose port is the default. Where v's listen is wrong the port stays 0; nobody sees it,
+// readServer reads one [[service.server]] of v, whose port and tunnel are the default. Where v's listen is wrong the port stays 0; nobody sees it,
 // because such a file is refused.
-func readServer(s *section, v *Service) Server {
+func readServer(s *section, v *Service, tunnel tunnelKeys) Server {
 	defer s.finish()
 	address, _ := readValue(s, "address", "10.77.2.12:8000", parseEndpoint)
 	if address.IsValid() && address.Port() == 0 {
@@ -222,6 +225,7 @@ func readServer(s *section, v *Service) Server {
 		Weight:  s.whole("weight", span{1, 0, maxWeight}),
 		MAC:     readMAC(s),
 		Iface:   -1,
+		Tunnel:  readTunnel(s, v, tunnel, address),
 	}
 	s.text("quic_id") // judged by readQUICIDs, when the scheduler and the other servers are known
 	return server

@@ -14,6 +14,9 @@ func (d *draft) resolve() {
 		for j := range c.Services[i].Servers {
 			s := &c.Services[i].Servers[j]
 			s.Via, s.Iface = d.hop(s.Address.Addr())
+			if c.Services[i].Method == "tun" {
+				s.Tunnel.Source = d.tunnelSource(s)
+			}
 		}
 	}
 	for i := range c.Interfaces {

@@ -11,7 +11,7 @@ import (
 // Table writes what the director would do with c, for people: one table each of interfaces, routes, services, servers and QUIC ids, with what was
 // left out of the file filled in, and a last one of limits and timeouts. The error is the writer's.
 func Table(w io.Writer, c *Config) error {
-	for _, table := range []func(io.Writer, *Config){tableInterfaces, tableRoutes, tableServices, tableServers, tableQUIC, tableBounds} {
+	for _, table := range []func(io.Writer, *Config){tableInterfaces, tableRoutes, tableServices, tableServers, tableTunnels, tableQUIC, tableBounds} {
 		columns := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 		table(columns, c)
 		if err := columns.Flush(); err != nil {
@@ -145,6 +145,27 @@ func tableServers(w io.Writer, c *Config) {
 			s := &c.Services[i].Servers[j]
 			row(w, c.Services[i].Name, s.Address, orWord(s.Weight > 0, s.Weight, "0 (drains)"), orWord(s.Via != s.Address.Addr(), s.Via, "direct"),
 				c.Interfaces[s.Iface].Name, orWord(s.MAC != [6]byte{}, macText(s.MAC), "asked for"))
+		}
+	}
+}
+
+// tableTunnels is left out where there are none.
+func tableTunnels(w io.Writer, c *Config) {
+	header := false
+	for i := range c.Services {
+		v := &c.Services[i]
+		for j := range v.Servers {
+			s := &v.Servers[j]
+			if s.Tunnel.Kind == "" {
+				continue
+			}
+			if !header {
+				row(w)
+				row(w, "TUNNEL TO", "KIND", "PORT", "CHECKSUM", "FROM", "TTL", "TOO LARGE", "MSS CLAMP")
+				header = true
+			}
+			row(w, s.Address.Addr(), s.Tunnel.Kind, orWord(s.Tunnel.Port > 0, s.Tunnel.Port, "none"), orWord(s.Tunnel.Csum, "yes", "no"), s.Tunnel.Source,
+				orWord(v.TunnelTTL > 0, v.TunnelTTL, "the packet's"), orWord(v.PMTUDisc, "answered", "fragmented"), orWord(v.MSSClamp > 0, v.MSSClamp, "none"))
 		}
 	}
 }

@@ -27,9 +27,12 @@ func (w *worker) fromClient(f *tap.Frame) Verdict {
 	return forwarders[w.conn.Method](w, f)
 }
 
-// otherToUs carries what is no packet of a connection: ICMP errors about connections go to their ends, the rest (echo) is the host's.
+// otherToUs carries what is no packet of a connection: ICMP errors about connections and tunnels go to their ends, the rest (echo) is the host's.
 func (w *worker) otherToUs(f *tap.Frame) Verdict {
 	if v, ok := w.relayICMP(f); ok {
+		return v
+	}
+	if v, ok := w.tunnelError(f); ok {
 		return v
 	}
 	return w.toHost(f)

@@ -128,6 +128,9 @@ func (s *server) list(l *counterList, service string) {
 	l.add("server_active_connections", uint64(max(s.Active.Load(), 0)), who...)
 	l.add("server_inactive_connections", uint64(max(s.Inactive.Load(), 0)), who...)
 	l.add("server_weight", uint64(s.Weight.Load()), who...)
+	if s.tunnel != nil {
+		l.add("server_path_mtu", uint64(s.tunnel.path.learnedMTU()), who...)
+	}
 }
 
 func (c *traffic) list(l *counterList, prefix string, who ...string) {

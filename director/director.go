@@ -149,6 +149,7 @@ func (d *Director) newWorker(iface, q int) *worker {
 		})
 	}
 	w.cut = newCutter(w.arena, w.own)
+	w.tun.init(w)
 	return w
 }
 

@@ -18,10 +18,12 @@ var (
 
 func init() {
 	forwarders = [...]func(*worker, *tap.Frame) Verdict{
-		flow.NAT: (*worker).natForward, flow.DR: (*worker).drForward, flow.Masquerade: (*worker).masqueradeForward,
+		flow.NAT: (*worker).natForward, flow.DR: (*worker).drForward, flow.TUN: (*worker).tunForward,
+		flow.Masquerade: (*worker).masqueradeForward,
 	}
 	repliers = [...]func(*worker, *tap.Frame) Verdict{
-		flow.NAT: (*worker).natReply, flow.DR: (*worker).notForwarded, flow.Masquerade: (*worker).demasquerade,
+		flow.NAT: (*worker).natReply, flow.DR: (*worker).notForwarded, flow.TUN: (*worker).notForwarded,
+		flow.Masquerade: (*worker).demasquerade,
 	}
 }
 

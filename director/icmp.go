@@ -39,9 +39,12 @@ func (w *worker) relayICMP(f *tap.Frame) (Verdict, bool) {
 // icmpForward carries an error on the way that the client's packets take: it is about a packet of the server.
 func (w *worker) icmpForward(f *tap.Frame, q *stack.Packet) Verdict {
 	p, c, b := &w.p, &w.conn, f.Bytes()
-	if c.Method == flow.DR {
+	switch c.Method {
+	case flow.DR:
 		s := w.view.servers[c.ServerID]
 		return w.toSlot(f, s.iface, s.slot, RelayedICMP)
+	case flow.TUN:
+		return w.tunICMP(f)
 	}
 	q.SetSrc(b, false, c.Server, c.ServerPort)
 	q.SetDst(b, false, c.Local, c.LocalPort)

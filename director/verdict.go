@@ -10,6 +10,7 @@ const (
 	ForwardedNAT  Verdict = iota // client -> server, destination rewritten
 	RepliedNAT                   // server -> client, source rewritten
 	ForwardedDR                  // client -> server, MAC rewritten
+	ForwardedTUN                 // client -> server, put into a tunnel
 	Routed                       // not load-balanced, passed on to its next hop
 	Masqueraded                  // routed, and its source became ours
 	Demasqueraded                // the answer to it
@@ -23,6 +24,7 @@ const (
 	SentUnreachable  // answered with ICMP unreachable: no service or server, or no route
 	SentTimeExceeded // TTL ran out here, answered with ICMP time exceeded
 	SentTooBig       // too large for the way out, answered with fragmentation needed / packet too big
+	TunnelError      // an ICMP error about a packet of a tunnel: learned from, but there is no client to tell
 
 	DropOtherHost     // not to our MAC: a bridge flooded it
 	DropMulticast     // multicast or broadcast that nobody here wants
@@ -52,6 +54,7 @@ var verdictNames = [verdictParse]string{
 	ForwardedNAT:      "forwarded-nat",
 	RepliedNAT:        "replied-nat",
 	ForwardedDR:       "forwarded-dr",
+	ForwardedTUN:      "forwarded-tun",
 	Routed:            "routed",
 	Masqueraded:       "masqueraded",
 	Demasqueraded:     "demasqueraded",
@@ -64,6 +67,7 @@ var verdictNames = [verdictParse]string{
 	SentUnreachable:   "sent-unreachable",
 	SentTimeExceeded:  "sent-time-exceeded",
 	SentTooBig:        "sent-too-big",
+	TunnelError:       "tunnel-error",
 	DropOtherHost:     "drop-other-host",
 	DropMulticast:     "drop-multicast",
 	DropEtherType:     "drop-ethertype",

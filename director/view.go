@@ -18,10 +18,11 @@ type view struct {
 	ifaces   []iface
 	locals   addrSet
 	services map[virtual]*service
-	ordered  []*service // as configured
-	servers  []*server  // by flow.Conn.ServerID
-	routes   []route    // longest prefix first
-	tracks   bool       // some interface masquerades: routed packets have connections too
+	ordered  []*service                 // as configured
+	servers  []*server                  // by flow.Conn.ServerID
+	routes   []route                    // longest prefix first
+	tracks   bool                       // some interface masquerades: routed packets have connections too
+	paths    map[stack.Addr]*serverPath // the ways of tunnels, by server
 }
 
 // iface is one interface, as an ingress and as a way out.
@@ -73,6 +74,7 @@ type server struct {
 	port    uint16
 	iface   uint16
 	slot    neigh.Slot
+	tunnel  *tunnel // with tun only
 	name    netip.AddrPort
 
 	traffic
@@ -88,7 +90,7 @@ type route struct {
 
 // newView resolves a config; pin hands out next-hop slots.
 func newView(c *conf.Config, mtus []int, pin func(iface int, a netip.Addr, static stack.MAC) neigh.Slot) (*view, error) {
-	v := &view{services: map[virtual]*service{}}
+	v := &view{services: map[virtual]*service{}, paths: map[stack.Addr]*serverPath{}}
 	for i := range c.Interfaces {
 		v.ifaces = append(v.ifaces, newIface(&c.Interfaces[i], mtus[i]))
 		v.tracks = v.tracks || c.Interfaces[i].Masquerade
@@ -128,7 +130,7 @@ func (v *view) addRoutes(c *conf.Config, pin func(int, netip.Addr, stack.MAC) ne
 	sort.SliceStable(v.routes, func(i, j int) bool { return v.routes[i].to.Bits() > v.routes[j].to.Bits() })
 }
 
-var methods = map[string]flow.Method{"nat": flow.NAT, "dr": flow.DR}
+var methods = map[string]flow.Method{"nat": flow.NAT, "dr": flow.DR, "tun": flow.TUN}
 
 var protocols = map[string]uint8{"tcp": stack.ProtoTCP, "udp": stack.ProtoUDP}
 
@@ -149,6 +151,9 @@ func (v *view) addService(c *conf.Service, pin func(int, netip.Addr, stack.MAC) 
 		}
 		srv.Weight.Store(int32(cs.Weight))
 		srv.Addr, srv.Port, srv.QUICID = srv.addr, srv.port, cs.QUICID
+		if s.method == flow.TUN {
+			srv.tunnel = v.newTunnel(c, cs)
+		}
 		v.servers, s.servers, known = append(v.servers, srv), append(s.servers, srv), append(known, &srv.Server)
 	}
 	var err error

@@ -22,7 +22,7 @@ import (
 //	    client     to a VIP: connection, or service, scheduler, connection    client.go
 //	    server     an answer to a client, or a server's own traffic           server.go
 //	    host       ours: ARP, ND, echo, the host's own sockets                host.go
-//	  forward      edit in place, as the connection's method says             forward.go
+//	  forward      edit in place, as the connection's method says             forward.go, tun.go
 //	  answer       what cannot go on: reset, ICMP error                       answer.go
 //	  out          batches by way out; cut where the way out cannot carry     out.go
 //	queue.Write    the same-numbered queue of the outgoing interface
@@ -48,6 +48,7 @@ type worker struct {
 	made   []tap.Frame // frames of our own making, in arena, until the batch is out
 	cut    *cutter
 	cutFor *out // where what is cut, or made, goes
+	tun    tunnelling
 	counts [numVerdicts]uint32
 	tally  tally
 	next   int // the frame of the batch that is in hand, for when it panics
