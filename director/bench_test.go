@@ -22,12 +22,16 @@ type path struct {
 // knownPaths returns the ways of packets of known connections: method × family × direction, the connection being made.
 func knownPaths(tb testing.TB) (paths []path) {
 	for _, family := range []int{4, 6} {
-		for _, method := range []string{"nat", "dr"} {
+		for _, method := range []string{"nat", "dr", "tun"} {
 			w := newWorld(tb, worldSpec{family: family, method: method})
 			w.step(ext, w.toVIP(stack.SYN))
 			name := fmt.Sprintf("%s/ipv%d/", method, family)
-			if method == "dr" {
+			switch method {
+			case "dr":
 				paths = append(paths, path{name + "forward", w, ext, w.toVIP(stack.ACK), ForwardedDR})
+				continue
+			case "tun":
+				paths = append(paths, path{name + "forward", w, ext, w.toVIP(stack.ACK), ForwardedTUN})
 				continue
 			}
 			w.step(in, w.fromServer(0, stack.SYN|stack.ACK))
@@ -46,6 +50,7 @@ func (p *path) again(tb testing.TB) func() {
 	first := append([]byte(nil), p.frame.Bytes()...)
 	headers := min(len(first), 128)
 	return func() {
+		scratch.Prepend(p.frame.Len() - scratch.Len()) // out of the headroom again, after a tunnel
 		copy(scratch.Bytes()[:headers], first)
 		scratch.Header = p.frame.Header
 		if v := w.step(&scratch); v != p.want {

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"encoding/binary"
+	"math/bits"
 
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 
@@ -141,13 +142,17 @@ func tosOf(ip []byte, k Kind) uint8 {
 // flowHash is the same for all packets of a flow, and for all fragments of a datagram. Not keyed: who chooses his ports may choose his way through
 // the network, which he may anyway.
 func (p *Packet) flowHash() uint32 {
-	h := (p.Src.hi ^ p.Dst.hi*3) * 0x9e3779b97f4a7c15
-	h = (h ^ h>>29 ^ p.Src.lo ^ p.Dst.lo*5) * 0xbf58476d1ce4e5b9
+	h := mix(p.Src.hi^p.Dst.hi*3^0x9e3779b97f4a7c15, p.Src.lo^p.Dst.lo*5^0xbf58476d1ce4e5b9)
 	if !p.Fragment {
 		h ^= uint64(p.SrcPort)<<32 | uint64(p.DstPort)<<16 | uint64(p.Proto)
 	}
-	h = (h ^ h>>32) * 0x94d049bb133111eb
-	return uint32(h >> 32)
+	return uint32(mix(h, 0x94d049bb133111eb))
+}
+
+// mix multiplies and folds the halves of the product.
+func mix(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a, b)
+	return hi ^ lo
 }
 
 // putGUE writes UDP and GUE headers at the start of l4, which ends with the inner packet.
