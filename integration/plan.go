@@ -83,7 +83,7 @@ func (p *Plan) server(i int) Host {
 	}
 	h.Legs = []Leg{{Ext, p.prefix(Ext, n)}}
 	if p.Spec.Arms == 2 {
-		h.Legs = []Leg{{Int, p.prefix(Int, n)}, {Ext, p.prefix(Ext, n)}}
+		h.Legs = []Leg{{Int, prefix(p.Spec.OuterFamily, Int, n)}, {Ext, p.prefix(Ext, n)}}
 	}
 	h.Hidden = p.VIP.Addr()
 	h.Listen = p.VIP
@@ -93,7 +93,7 @@ func (p *Plan) server(i int) Host {
 // interfaces plans the director's. Its MACs are fixed, so that a capture reads the same every time.
 func (p *Plan) interfaces() []Interface {
 	ext := Interface{Name: Ext, MAC: stack.MAC{0x02, 0, 0, 0, 0xaa, 1}, Addresses: []netip.Prefix{p.prefix(Ext, 1)}}
-	inner := p.prefix(Int, 1)
+	inner := prefix(p.Spec.OuterFamily, Int, 1)
 	switch {
 	case p.Spec.Arms == 2:
 		return []Interface{ext, {Name: Int, MAC: stack.MAC{0x02, 0, 0, 0, 0xaa, 2}, Addresses: []netip.Prefix{inner}}}
@@ -106,12 +106,14 @@ func (p *Plan) interfaces() []Interface {
 // addr returns host n's address in the subnet of a LAN; n is written as it is, so 11 is .11 and also ::11.
 func (p *Plan) addr(lan string, n int) netip.Addr { return p.prefix(lan, n).Addr() }
 
-func (p *Plan) prefix(lan string, n int) netip.Prefix {
+func (p *Plan) prefix(lan string, n int) netip.Prefix { return prefix(p.Spec.Family, lan, n) }
+
+func prefix(family int, lan string, n int) netip.Prefix {
 	subnet := 1
 	if lan == Int {
 		subnet = 2
 	}
-	if p.Spec.Family == 6 {
+	if family == 6 {
 		return netip.MustParsePrefix(fmt.Sprintf("2001:db8:77:%d::%d/64", subnet, n))
 	}
 	return netip.MustParsePrefix(fmt.Sprintf("10.77.%d.%d/24", subnet, n))
@@ -153,6 +155,9 @@ func (p *Plan) renderInterface(b *strings.Builder, i Interface, tap string) {
 func (p *Plan) renderService(b *strings.Builder, name, protocol string) {
 	fmt.Fprintf(b, "[[service]]\nname      = %q\nlisten    = %q\nprotocol  = %q\nmethod    = %q\nscheduler = %q\n%s\n",
 		name, p.VIP, protocol, p.Spec.Method, p.Spec.Scheduler, p.Spec.ServiceKeys)
+	if p.Spec.Method == "tun" {
+		fmt.Fprintf(b, "tunnel    = %q\n\n", p.Spec.Tunnel)
+	}
 	for i, s := range p.Servers {
 		at := netip.AddrPortFrom(s.Addr(), s.Listen.Port())
 		fmt.Fprintf(b, "  [[service.server]]\n  address = %q\n  weight  = %d\n\n", at, p.Spec.weight(i))

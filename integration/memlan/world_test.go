@@ -1,6 +1,7 @@
 package memlan_test
 
 import (
+	"slices"
 	"testing"
 
 	"tapdirector/integration"
@@ -22,7 +23,7 @@ func TestTable(t *testing.T) {
 			t.Fatal(err)
 		}
 		return w
-	}, worldtest.Options{Specs: append(worldtest.Specs(), mixed()...)})
+	}, worldtest.Options{Specs: slices.Concat(worldtest.Specs(), mixed(), worldtest.TunnelSpecs())})
 }
 
 // mixed are worlds whose inner LAN cannot carry what the outer one hands over: the director must cut and complete.

@@ -62,6 +62,22 @@ func Specs() (specs []integration.Spec) {
 		integration.Spec{Method: "dr", Family: 6, Offload: true, Scheduler: "wlc", Weights: []int{1, 2, 3}, Servers: 4})
 }
 
+// TunnelSpecs is every combination of tunnel, inner and outer family, and some with one arm: there a full packet has no room in the tunnel.
+func TunnelSpecs() (specs []integration.Spec) {
+	for _, tunnel := range []string{"ipip", "gue", "gre"} {
+		for _, family := range []int{4, 6} {
+			for _, outer := range []int{4, 6} {
+				specs = append(specs, integration.Spec{Method: "tun", Tunnel: tunnel, Family: family, OuterFamily: outer, Offload: true})
+			}
+			specs = append(specs, integration.Spec{Method: "tun", Tunnel: tunnel, Family: family, Arms: 1, Offload: tunnel == "gue"})
+		}
+	}
+	return append(specs,
+		integration.Spec{Method: "tun", Family: 4, Offload: true, Mixed: true},
+		integration.Spec{Method: "tun", Tunnel: "gue", Family: 6, OuterFamily: 4},
+		integration.Spec{Method: "tun", Tunnel: "gre", Family: 4, OuterFamily: 6, Offload: true, Scheduler: "wlc", Weights: []int{1, 2}, Servers: 2, Queues: 2})
+}
+
 func (o Options) complete() Options {
 	if o.Bytes == 0 {
 		o.Bytes = 8 << 20
