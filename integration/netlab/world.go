@@ -46,6 +46,7 @@ type World struct {
 	before   map[string]uint64
 	clock    *os.File // see startClock
 
+	ends    []*tunnelEnd // of the servers, with tun
 	servers []*app.Server
 	stop    context.CancelFunc // of the servers
 	serving sync.WaitGroup
@@ -111,6 +112,13 @@ func (w *World) serve() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.stop = cancel
 	for _, h := range w.hosts[1:] {
+		if w.plan.Spec.Method == "tun" {
+			e, err := h.openTunnelEnd(w.plan.Spec.Tunnel, h.plan.Addr())
+			if err != nil {
+				return err
+			}
+			w.ends = append(w.ends, e)
+		}
 		s := &app.Server{Name: h.Name}
 		w.servers = append(w.servers, s)
 		at := h.plan.Listen.String()
@@ -304,6 +312,9 @@ func (w *World) Close() error {
 		w.stop()
 	}
 	w.serving.Wait()
+	for _, e := range w.ends {
+		w.note(e.close())
+	}
 	for _, o := range watches {
 		o.stop()
 	}

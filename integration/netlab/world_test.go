@@ -40,7 +40,10 @@ func TestWorlds(t *testing.T) {
 		}
 	}
 	full.Specs = append(full.Specs, integration.Spec{Method: "nat", Offload: true, Mixed: true}, integration.Spec{Method: "dr", Family: 6, Offload: true, Mixed: true})
+	// Tunnels end in a program of ours, packet by packet.
+	tunnels := worldtest.Options{Bytes: full.Bytes / 8, Specs: worldtest.TunnelSpecs()}
 	build := func(t *testing.T, s integration.Spec) integration.World { return newWorld(t, s, Options{}) }
+	worldtest.RunTable(t, build, tunnels)
 	worldtest.RunTable(t, build, full)
 	worldtest.RunTable(t, build, less)
 }

@@ -55,6 +55,25 @@ func Unwrap(ip []byte) (o Outer, inner []byte, err error) {
 	return o, inner, checkInner(next, inner)
 }
 
+// UnwrapPayload is Unwrap for an end whose kernel has taken off the outer IP header, of that protocol, and for GUE the UDP header.
+func UnwrapPayload(proto uint8, b []byte) (inner []byte, err error) {
+	next := proto
+	switch proto {
+	case 4, 41:
+		inner = b
+	case 17:
+		next, inner, err = readGUEHeader(b)
+	case 47:
+		next, inner, err = new(Outer).readGRE(b)
+	default:
+		err = ErrNoTunnel
+	}
+	if err != nil {
+		return nil, err
+	}
+	return inner, checkInner(next, inner)
+}
+
 // readIP reads the outer IP header.
 func (o *Outer) readIP(b []byte) (proto uint8, l4 []byte, err error) {
 	switch {
@@ -97,10 +116,15 @@ func (o *Outer) readGUE(b []byte) (next uint8, inner []byte, err error) {
 	if o.Csum && checksum.Checksum(b, header.PseudoHeaderChecksum(17, src, dst, uint16(len(b)))) != 0xffff {
 		return 0, nil, errors.New("GUE: UDP checksum is wrong")
 	}
-	if b[8] != 0 || b[10] != 0 || b[11] != 0 {
-		return 0, nil, fmt.Errorf("GUE header %x: variant 0 without options expected", b[8:12])
+	return readGUEHeader(b[header.UDPMinimumSize:])
+}
+
+// readGUEHeader reads what stands behind the UDP header.
+func readGUEHeader(b []byte) (next uint8, inner []byte, err error) {
+	if len(b) < 4 || b[0] != 0 || b[2] != 0 || b[3] != 0 {
+		return 0, nil, fmt.Errorf("GUE header %x: variant 0 without options expected", b[:min(len(b), 4)])
 	}
-	return b[9], b[12:], nil
+	return b[1], b[4:], nil
 }
 
 // readGRE reads a GRE header.
