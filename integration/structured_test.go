@@ -70,6 +70,9 @@ func (r packetMaker) cut(iface int, s packettest.Spec) {
 func (r packetMaker) answer(o fuzzOutput) (iface int, f tap.Frame, ok bool) {
 	var p stack.Packet
 	g := o.frame.Clone()
+	if outer, _, err := packettest.Unwrap(g.Bytes()[tap.EthernetLen:]); err == nil {
+		return o.iface, r.fromInside(outer, &g), true
+	}
 	if stack.Parse(&g, &p) != stack.ReasonNone || !p.HasPorts {
 		return 0, f, false
 	}
@@ -86,11 +89,24 @@ func (r packetMaker) answer(o fuzzOutput) (iface int, f tap.Frame, ok bool) {
 	return o.iface, s.Frame(), true
 }
 
+// fromInside is a router's error about a packet in a tunnel.
+func (r packetMaker) fromInside(o packettest.Outer, g *tap.Frame) tap.Frame {
+	quote := g.Bytes()[tap.EthernetLen:]
+	quote = slices.Clone(quote[:min(len(quote), pick(r, o.Len, o.Len+8, o.Len+100, 512))])
+	s := packettest.Spec{SrcMAC: stack.MAC{2, 0, 0, 0, 0xcc, 7}, DstMAC: stack.SrcMAC(g.Bytes()), Src: netip.MustParseAddrPort("10.77.2.77:0"),
+		Dst: netip.AddrPortFrom(o.Src, 0), Proto: packettest.ICMP, ICMPType: pick[uint8](r, 3, 3, 11, 12), ICMPCode: pick[uint8](r, 0, 1, 3, 4, 4, 4),
+		ICMPSeq: pick[uint16](r, 0, 100, 1000, 1290, 1400, 2000), Payload: quote}
+	if o.Src.Is6() {
+		s.Src, s.Proto, s.ICMPType = netip.MustParseAddrPort("[2001:db8:77:2::77]:0"), packettest.ICMPv6, pick[uint8](r, 1, 2, 2, 3, 4)
+	}
+	return s.Frame()
+}
+
 // end returns an address and port that mean something to the director, most of the time.
 func (r packetMaker) end(family int) netip.AddrPort {
 	subnet := pick(r, 1, 1, 1, 2, 2, 3, 9)
 	host := pick(r, 100, 100, 100, 1, 2, 11, 11, 11, 77)
-	port := pick[uint16](r, 80, 80, 80, 81, 81, 82, 83, 84, 40000, 40001, 1024, uint16(r.Uint32()))
+	port := pick[uint16](r, 80, 80, 80, 81, 81, 82, 83, 84, 85, 85, 86, 86, 87, 87, 40000, 40001, 1024, uint16(r.Uint32()))
 	if family == 6 {
 		return netip.MustParseAddrPort(fmt.Sprintf("[2001:db8:77:%d::%d]:%d", subnet, host, port))
 	}

@@ -404,6 +404,23 @@ func tryQuote(t *testing.T, f *tap.Frame) {
 	}
 }
 
+// checkWrap puts a packet that Parse took, complete, into a tunnel and wants it back as it was.
+func checkWrap(t *testing.T, f tap.Frame, p Packet, n int) {
+	t.Helper()
+	cases := tunnelCases()
+	tc := &cases[n%len(cases)]
+	CompleteChecksum(&f, &p)
+	f.Header = tap.Header{} // as if it had been cut
+	want := bytes.Clone(f.Bytes()[14:])
+	if !tc.t.Wrap(&f, &p, 1, true) {
+		return
+	}
+	o, inner, err := packettest.Unwrap(f.Bytes()[14:])
+	if err != nil || !bytes.Equal(inner, want) || o.Kind == "" {
+		t.Errorf("%s: %v: %x, want %x", tc.name, err, inner, want)
+	}
+}
+
 // What an error from inside a tunnel means to the client.
 func TestICMPErrorKinds(t *testing.T) {
 	for _, tt := range []struct {

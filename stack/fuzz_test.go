@@ -55,6 +55,9 @@ func FuzzParse(f *testing.F) {
 		a.Reset()
 		relayed := fr.Clone()
 		checkInner(t, &relayed, &p)
+		quote := fr.Clone()
+		tryQuote(t, &quote)
+		checkWrap(t, fr.Clone(), p, len(b))
 		answered := fr.Clone()
 		checkReplies(t, &answered, &p, a, ICMPError(uint8(len(b)))%numICMPErrors)
 	})
@@ -163,6 +166,13 @@ func seeds() (out []seed) {
 	for _, fam := range families {
 		quoted := icmpErrorAbout(packettest.Spec{Src: fam.client, Dst: fam.vip, Flags: ACK}, fam, 100)
 		add(fam.name+" time exceeded", quoted.Frame())
+	}
+	for _, tc := range tunnelCases() {
+		f := packettest.Spec{Src: tc.inner.client, Dst: tc.inner.vip, Proto: ProtoUDP, Payload: pattern(20)}.Frame()
+		var p Packet
+		Parse(&f, &p)
+		tc.t.Wrap(&f, &p, 1, true)
+		add("error about "+tc.name, errorAbout(&tc, f.Bytes()[14:]))
 	}
 	first6, later6 := fragment6(ProtoUDP, 0, true, pattern(64)), fragment6(ProtoUDP, 64, false, pattern(9))
 	loop := packettest.Spec{Src: client6, Dst: vip6, ExtFirst: extDest, Ext: []byte{extDest, 255, 0, 0, 0, 0, 0, 0}}
