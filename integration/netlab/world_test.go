@@ -42,6 +42,10 @@ func TestWorlds(t *testing.T) {
 	full.Specs = append(full.Specs, integration.Spec{Method: "nat", Offload: true, Mixed: true}, integration.Spec{Method: "dr", Family: 6, Offload: true, Mixed: true})
 	// Tunnels end in a program of ours, packet by packet.
 	tunnels := worldtest.Options{Bytes: full.Bytes / 8, Specs: worldtest.TunnelSpecs()}
+	for _, family := range []int{4, 6} { // outer packets in fragments, which the server's kernel puts together
+		tunnels.Specs = append(tunnels.Specs, integration.Spec{Method: "tun", Tunnel: "gue", Family: 4, OuterFamily: family, IntMTU: 1400,
+			Offload: true, ServiceKeys: "pmtu_disc = false"})
+	}
 	build := func(t *testing.T, s integration.Spec) integration.World { return newWorld(t, s, Options{}) }
 	worldtest.RunTable(t, build, tunnels)
 	worldtest.RunTable(t, build, full)
