@@ -55,6 +55,9 @@ var largeSizes = []int{1600, 4000, 20000, 60000}
 
 // checkFragments asks and is answered in datagrams that no LAN carries whole: by the kernel's or the stack's own fragments.
 func checkFragments(t *testing.T, e *env) {
+	if e.cramped() && e.DeafUDP {
+		t.Skip("the client's stack does not take a path's MTU to heart for UDP: it would go on with fragments that do not fit into the tunnel")
+	}
 	c := e.dial(t, udp)
 	defer c.Close()
 	for i := range 3 * len(largeSizes) {

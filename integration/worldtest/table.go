@@ -25,6 +25,7 @@ import (
 type Options struct {
 	Bytes   int64         // of content each way over one TCP connection; 0: what suits an in-memory world
 	Timeout time.Duration // of every single wait; 0: 20 s
+	DeafUDP bool          // hosts do not fit UDP to a path's MTU that they are told
 	Specs   []integration.Spec
 	Skip    func(integration.Spec) string // why a spec cannot be built here; "" to run it; nil: run all
 }
