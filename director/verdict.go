@@ -10,6 +10,8 @@ const (
 	ForwardedNAT     Verdict = iota // client -> server, destination rewritten
 	RepliedNAT                      // server -> client, source rewritten
 	ForwardedDR                     // client -> server, MAC rewritten
+	ForwardedFullNAT                // client -> server, both ends rewritten
+	RepliedFullNAT                  // server -> client, both ends rewritten
 	Routed                          // not load-balanced, passed on to its next hop
 	Masqueraded                     // routed, and its source became ours
 	Demasqueraded                   // the answer to it
@@ -35,7 +37,7 @@ const (
 	DropNoAnswer    // an answer was due, but none may be sent: about an ICMP error, a later fragment, a broadcast (RFC 1122 3.2.2)
 	DropTableFull   // the connection table is full
 	DropClash       // another service's connection has the same client and server ports
-	DropNoPort      // to be masqueraded, but it has no port to tell it by, or all are in use, or we have no address of its family
+	DropNoPort      // to leave from an address of ours, but it has no port to tell it by, or all are in use, or we have no address of its family
 	DropHostFull    // the host's queue or rate is exhausted
 	DropRateLimit   // an answer of ours was due, but too many were sent
 	DropNoRoom      // cut for a way out without offload, it did not fit our buffers
@@ -49,6 +51,8 @@ var verdictNames = [verdictParse]string{
 	ForwardedNAT:     "forwarded-nat",
 	RepliedNAT:       "replied-nat",
 	ForwardedDR:      "forwarded-dr",
+	ForwardedFullNAT: "forwarded-fullnat",
+	RepliedFullNAT:   "replied-fullnat",
 	Routed:           "routed",
 	Masqueraded:      "masqueraded",
 	Demasqueraded:    "demasqueraded",

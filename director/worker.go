@@ -19,9 +19,9 @@ import (
 //	queue.Read     frames, borrowed until the next Read
 //	  step         parse; what is it, and for whom?                           worker.go
 //	    client     to a VIP: connection, or service, scheduler, connection    client.go
-//	    server     an answer to a client, or a server's own traffic           server.go
+//	    server     an answer to a client, or a server's own traffic           server.go, dip.go
 //	    host       ours: ARP, ND, echo, the host's own sockets                host.go
-//	  forward      edit in place, as the connection's method says             forward.go
+//	  forward      edit in place, as the connection's method says             forward.go, fullnat.go
 //	  answer       what cannot go on: reset, ICMP error                       answer.go
 //	  out          batches by way out; cut where the way out cannot carry     out.go
 //	queue.Write    the same-numbered queue of the outgoing interface
@@ -125,10 +125,10 @@ func (w *worker) step(f *tap.Frame) Verdict {
 	switch {
 	case src&(roleVIP|roleDIP) != 0:
 		return DropMartian
-	case dst&roleVIP != 0 && (dst&roleDIP == 0 || w.view.service(p) != nil):
-		return w.fromClient(f)
 	case dst&roleDIP != 0:
-		return w.toDIP(f)
+		return w.toDIP(f, dst)
+	case dst&roleVIP != 0:
+		return w.fromClient(f)
 	case dst&roleNever != 0:
 		return DropMulticast
 	}
