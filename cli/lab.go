@@ -84,7 +84,7 @@ type labOptions struct {
 func (o *labOptions) read(cmd *cobra.Command) {
 	o.method, o.protocol = choiceOf(cmd, "method"), choiceOf(cmd, "protocol")
 	o.family, _ = strconv.Atoi(choiceOf(cmd, "family"))
-	o.arms = map[string]int{"nat": 2, "dr": 1}[o.method]
+	o.arms = map[string]int{"nat": 2, "dr": 1, "fullnat": 2}[o.method]
 	if n, err := strconv.Atoi(choiceOf(cmd, "arms")); err == nil {
 		o.arms = n
 	}

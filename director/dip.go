@@ -13,14 +13,28 @@ import (
 // toDIP carries a packet to a DIP, which is dst to us.
 func (w *worker) toDIP(f *tap.Frame, dst role) Verdict {
 	p := &w.p
-	if w.view.tracks && (p.HasPorts || isEchoReply(p)) && !p.Fragment &&
-		w.d.table.Touch(&p.Tuple, flow.Reply, p.TCPFlags, flow.Hop{}, w.now, &w.conn) == flow.Found {
-		return repliers[w.conn.Method](w, f)
+	if w.view.tracks && (p.HasPorts || isEchoReply(p)) {
+		if v, ok := w.toConnection(f); ok {
+			return v
+		}
 	}
 	if dst&roleVIP != 0 && w.view.service(p) != nil {
 		return w.fromClient(f)
 	}
 	return w.otherToUs(f)
+}
+
+// toConnection carries an answer to who asked by way of us; false when it is none. One in fragments is dropped at the first of them, which alone says
+// what it is.
+func (w *worker) toConnection(f *tap.Frame) (Verdict, bool) {
+	p := &w.p
+	if p.Fragment {
+		return DropFragment, w.d.table.Find(&p.Tuple, flow.Reply, &w.conn)
+	}
+	if w.d.table.Touch(&p.Tuple, flow.Reply, p.TCPFlags, flow.Hop{}, w.now, &w.conn) != flow.Found {
+		return 0, false
+	}
+	return repliers[w.conn.Method](w, f), true
 }
 
 func isEchoReply(p *stack.Packet) bool {

@@ -194,6 +194,13 @@ func TestFullNATEdges(t *testing.T) {
 		if v, left = w.step(in, s.Frame()); v != ToHost || len(left) != 0 {
 			t.Errorf("an answer in no connection: %v", v)
 		}
+		if family == 4 {
+			cut := w.answerTo(&f, stack.ACK)
+			cut.Payload, cut.MF = make([]byte, 64-20), true
+			if v, left = w.step(in, cut.Frame()); v != DropFragment || len(left) != 0 {
+				t.Errorf("an answer in fragments: %v", v)
+			}
+		}
 		big := w.toVIPSpec(stack.ACK)
 		big.Payload = make([]byte, 1600)
 		v, left = w.step(ext, big.Frame())
