@@ -71,12 +71,14 @@ type Server struct {
 type Limits struct {
 	Connections int // entries of the connection table at most
 	ICMPRate    int // ICMP errors and resets that the director makes itself, per second at most
+	Fragments   int // fragments held at most while their datagram's first has not come
 	HostRate    int // frames to the director's own IP host, per second at most
 }
 
-// Timeouts is [timeouts]: ipvsadm --set's three values.
+// Timeouts is [timeouts]: ipvsadm --set's three values, and that of fragments.
 type Timeouts struct {
-	TCP    time.Duration // ESTABLISHED
-	TCPFin time.Duration // FIN_WAIT
-	UDP    time.Duration
+	TCP      time.Duration // ESTABLISHED
+	TCPFin   time.Duration // FIN_WAIT
+	UDP      time.Duration
+	Fragment time.Duration // a datagram of which fragments are missing
 }

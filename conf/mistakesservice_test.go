@@ -122,8 +122,8 @@ var routesAndServices = []spoiled{
 	// Limits and timeouts.
 	slip("no connections", atEnd, atEnd+"[limits]\nconnections = 0\n",
 		`limits: connections 0: out of range: 1 to 268435456`),
-	slip("rates out of range", atEnd, atEnd+"[limits]\nicmp_rate = -1\nhost_rate = 0\n",
-		`limits: icmp_rate -1: out of range: 0 to 10000000`, `limits: host_rate 0: out of range: 1 to 10000000`),
+	slip("rates out of range", atEnd, atEnd+"[limits]\nicmp_rate = -1\nhost_rate = 0\nfragments = 1048577\n",
+		`limits: fragments 1048577: out of range: 0 to 1048576`, `limits: icmp_rate -1: out of range: 0 to 10000000`, `limits: host_rate 0: out of range: 1 to 10000000`),
 	slip("a limit with a unit", atEnd, atEnd+"[limits]\nconnections = \"1M\"\n",
 		`limits: connections: expected a whole number, got "1M"`),
 	slip("a timeout of 0", atEnd, atEnd+"[timeouts]\ntcp = 0\n", `timeouts: tcp 0: out of range: 1s to 744h (31 days)`),

@@ -30,10 +30,10 @@ func TestGood(t *testing.T) {
 		if got := c.Services[1].Servers[0].Address; got != addrPort(form("10.77.2.21:80")) {
 			t.Errorf("a server without a port is %v, want the service's port", got)
 		}
-		if want := (Limits{1048576, 1000, 20000}); c.Limits != want {
+		if want := (Limits{1048576, 1000, 1024, 20000}); c.Limits != want {
 			t.Errorf("limits %+v, want %+v", c.Limits, want)
 		}
-		if want := (Timeouts{900 * time.Second, 120 * time.Second, 300 * time.Second}); c.Timeouts != want {
+		if want := (Timeouts{900 * time.Second, 120 * time.Second, 300 * time.Second, 5 * time.Second}); c.Timeouts != want {
 			t.Errorf("timeouts %+v, want %+v", c.Timeouts, want)
 		}
 	})

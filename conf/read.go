@@ -16,6 +16,7 @@ const (
 	maxWeight      = 65535
 	maxConnections = 1 << 28 // 128 bytes each: 32 GiB
 	maxRate        = 10_000_000
+	maxFragments   = 1 << 20
 )
 
 // The words of enumerations, defaults first.
@@ -233,17 +234,19 @@ func (d *draft) readLimits(s *section) {
 	defer s.finish()
 	d.c.Limits = Limits{
 		Connections: s.whole("connections", span{1 << 20, 1, maxConnections}),
+		Fragments:   s.whole("fragments", span{1024, 0, maxFragments}),
 		ICMPRate:    s.whole("icmp_rate", span{1000, 0, maxRate}),
 		HostRate:    s.whole("host_rate", span{20000, 1, maxRate}),
 	}
 }
 
-// readTimeouts reads [timeouts]; the defaults are IPVS's.
+// readTimeouts reads [timeouts]; the defaults are IPVS's, but for fragments: Linux reassembles for 30 s, a forwarder only has to outlast reordering.
 func (d *draft) readTimeouts(s *section) {
 	defer s.finish()
 	d.c.Timeouts = Timeouts{
-		TCP:    s.duration("tcp", 900*time.Second),
-		TCPFin: s.duration("tcpfin", 120*time.Second),
-		UDP:    s.duration("udp", 300*time.Second),
+		TCP:      s.duration("tcp", 900*time.Second),
+		TCPFin:   s.duration("tcpfin", 120*time.Second),
+		UDP:      s.duration("udp", 300*time.Second),
+		Fragment: s.duration("fragment", 5*time.Second),
 	}
 }

@@ -154,9 +154,11 @@ func tableBounds(w io.Writer, c *Config) {
 	row(w)
 	row(w, "LIMIT", "VALUE")
 	row(w, "connections", c.Limits.Connections)
+	row(w, "fragments", fmt.Sprint(c.Limits.Fragments, " held"))
 	row(w, "icmp_rate", fmt.Sprint(c.Limits.ICMPRate, " per second"))
 	row(w, "host_rate", fmt.Sprint(c.Limits.HostRate, " per second"))
 	row(w, "timeout tcp", c.Timeouts.TCP)
 	row(w, "timeout tcpfin", c.Timeouts.TCPFin)
 	row(w, "timeout udp", c.Timeouts.UDP)
+	row(w, "timeout fragment", c.Timeouts.Fragment)
 }

@@ -12,9 +12,6 @@ import (
 // fromClient carries a packet to a VIP.
 func (w *worker) fromClient(f *tap.Frame) Verdict {
 	p := &w.p
-	if p.Fragment && (p.Proto == stack.ProtoTCP || p.Proto == stack.ProtoUDP) {
-		return DropFragment
-	}
 	if !p.HasPorts {
 		return w.otherToUs(f)
 	}

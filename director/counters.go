@@ -74,6 +74,7 @@ func (d *Director) Counters() []Counter {
 	d.deviceCounters(&l)
 	d.serviceCounters(&l)
 	d.tableCounters(&l)
+	d.fragmentCounters(&l)
 	d.hostCounters(&l)
 	return l
 }
@@ -140,6 +141,16 @@ func (c *traffic) list(l *counterList, prefix string, who ...string) {
 func (d *Director) tableCounters(l *counterList) {
 	l.add("connections", uint64(d.table.Len()))
 	l.addFields("connections_", d.table.Stats())
+}
+
+// fragmentCounters tell of datagrams in fragments. Of what became of held fragments only what happened is listed: one of many verdicts, as a rule.
+func (d *Director) fragmentCounters(l *counterList) {
+	l.addFields("fragments_", d.frags.Stats())
+	for v := range d.released {
+		if n := d.released[v].Load(); n > 0 {
+			l.add("released_fragments", n, "verdict="+Verdict(v).String())
+		}
+	}
 }
 
 func (d *Director) hostCounters(l *counterList) {

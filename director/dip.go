@@ -24,13 +24,9 @@ func (w *worker) toDIP(f *tap.Frame, dst role) Verdict {
 	return w.otherToUs(f)
 }
 
-// toConnection carries an answer to who asked by way of us; false when it is none. One in fragments is dropped at the first of them, which alone says
-// what it is.
+// toConnection carries an answer to who asked by way of us; false when it is none.
 func (w *worker) toConnection(f *tap.Frame) (Verdict, bool) {
 	p := &w.p
-	if p.Fragment {
-		return DropFragment, w.d.table.Find(&p.Tuple, flow.Reply, &w.conn)
-	}
 	if w.d.table.Touch(&p.Tuple, flow.Reply, p.TCPFlags, flow.Hop{}, w.now, &w.conn) != flow.Found {
 		return 0, false
 	}
@@ -38,5 +34,5 @@ func (w *worker) toConnection(f *tap.Frame) (Verdict, bool) {
 }
 
 func isEchoReply(p *stack.Packet) bool {
-	return p.Proto == stack.ProtoICMP && p.ICMPType == 0 || p.Proto == stack.ProtoICMPv6 && p.ICMPType == 129
+	return p.Proto == stack.ProtoICMP && p.ICMPType == 0 && p.L4Len != 0 || p.Proto == stack.ProtoICMPv6 && p.ICMPType == 129
 }

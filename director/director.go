@@ -4,7 +4,7 @@
 // # Theory of operation
 //
 // One worker per queue runs to completion (worker.go). Workers share the config as a view that never changes (view.go), the connection table
-// (director/flow), the next hops (stack/neigh), the host (stack/host), and nothing else. Beside them run the janitor, which expires connections,
+// (director/flow), datagrams in fragments (director/frag), the next hops (stack/neigh), the host (stack/host), and nothing else. Beside them run the janitor, which expires connections,
 // the resolver and the host; all are tasks under one group, and the first that fails ends all.
 package director
 
@@ -21,6 +21,7 @@ import (
 
 	"tapdirector/conf"
 	"tapdirector/director/flow"
+	"tapdirector/director/frag"
 	"tapdirector/stack"
 	"tapdirector/stack/host"
 	"tapdirector/stack/neigh"
@@ -41,13 +42,15 @@ type Director struct {
 	start   time.Time
 	view    atomic.Pointer[view]
 	table   *flow.Table
+	frags   *frag.Table[fate]
 	neigh   *neigh.Resolver
 	host    *host.Host
 	workers []*worker
 	budget  budget
 
 	verdicts [numVerdicts]counter
-	panics   atomic.Int64 // unix second of the last panic that was logged
+	released [numVerdicts]counter // what became of fragments that were held: their own verdict was HeldFragment
+	panics   atomic.Int64         // unix second of the last panic that was logged
 }
 
 // New builds a director; nothing runs yet. Every interface of the config needs its MAC filled in.
@@ -67,6 +70,7 @@ func New(o Options) (*Director, error) {
 	}
 	d.view.Store(v)
 	d.table = flow.New(flow.Options{Max: o.Config.Limits.Connections, Timeouts: timeouts(o.Config), Count: d.count})
+	d.frags = frag.New[fate](fragments(o.Config))
 	if d.host, err = host.New(d.hostOptions(o.Config)); err != nil {
 		return nil, err
 	}
@@ -90,7 +94,7 @@ func (d *Director) Run(ctx context.Context) error {
 // Workers is how many workers Run keeps busy: one for each queue.
 func (d *Director) Workers() int { return len(d.workers) }
 
-// janitor expires connections.
+// janitor expires connections and datagrams in fragments.
 func (d *Director) janitor(ctx context.Context) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -100,6 +104,7 @@ func (d *Director) janitor(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			d.table.Expire(d.clock())
+			d.frags.Expire(d.clock())
 		}
 	}
 }
@@ -220,6 +225,14 @@ func (d *Director) cutAlone(f *tap.Frame, dev *tap.Device, write func(*tap.Frame
 		arena.Reset()
 	}
 	newCutter(arena, sink).run(&g, &p, uint32(dev.MTU))
+}
+
+// heldBytes is the memory that a held fragment is reckoned with: a large one on most links, a part of one where frames are jumbo.
+const heldBytes = 4096
+
+// fragments are the bounds of what is remembered of datagrams in fragments.
+func fragments(c *conf.Config) frag.Options {
+	return frag.Options{Frames: c.Limits.Fragments, Bytes: c.Limits.Fragments * heldBytes, Life: c.Timeouts.Fragment}
 }
 
 // timeouts are LVS's, with what the config sets.

@@ -208,29 +208,6 @@ func TestEdges(t *testing.T) {
 	}
 }
 
-// A server's answer in fragments is not routed on untranslated; its other fragments are.
-func TestFragmentsOfAnswersAreDropped(t *testing.T) {
-	bothFamilies(t, func(t *testing.T, family int) {
-		w := newWorld(t, worldSpec{family: family, proto: "udp"})
-		w.step(ext, w.toVIP(0))
-		answer := firstFragment(w.fromServerSpec(0, 0))
-		v, left := w.step(in, answer.Frame())
-		w.none(v, left, DropFragment)
-		answer.Src = netip.AddrPortFrom(answer.Src.Addr(), 33000)
-		v, left = w.step(in, answer.Frame())
-		w.none(v, left, Parked)
-	})
-}
-
-// firstFragment makes s the first of several fragments.
-func firstFragment(s packettest.Spec) packettest.Spec {
-	s.DF, s.MF, s.Payload = false, true, make([]byte, 1024)
-	if s.Src.Addr().Is6() {
-		s.ExtFirst, s.Ext = 44, []byte{s.Proto, 0, 0, 1, 0, 0, 0, 9} // RFC 8200 4.5: offset 0, more follow
-	}
-	return s
-}
-
 // IPv4 without DF is fragmented when the way out is smaller; the pieces add up to the whole.
 func TestFragmentsWhatMayBe(t *testing.T) {
 	w := newWorld(t, worldSpec{proto: "udp", mtu: 1300})

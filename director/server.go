@@ -26,13 +26,10 @@ func (w *worker) transit(f *tap.Frame, src role) Verdict {
 	return w.route(f)
 }
 
-// fromServer carries a server's answer to a client; false when it is none. An answer in fragments is dropped at the first one: routed on, it would
-// show the client the server's own address. Those that follow have no ports to know them by, and are worth nothing without the first.
+// fromServer carries a server's answer to a client; false when it is none.
 func (w *worker) fromServer(f *tap.Frame) (Verdict, bool) {
 	p := &w.p
 	switch {
-	case p.Fragment:
-		return DropFragment, w.d.table.Find(&p.Tuple, flow.Reply, &w.conn)
 	case p.TTL <= 1:
 		return w.answerICMP(f, stack.ICMPTimeExceeded, 0, SentTimeExceeded), true
 	case w.d.table.Touch(&p.Tuple, flow.Reply, p.TCPFlags, flow.Hop{}, w.now, &w.conn) == flow.Found:
@@ -96,9 +93,6 @@ func (w *worker) masquerade(f *tap.Frame, r *route) Verdict {
 	if v, ok := w.relayICMP(f); ok {
 		return v
 	}
-	if p.Fragment {
-		return DropFragment
-	}
 	if !p.HasPorts && !isEchoRequest(p) {
 		return DropNoPort
 	}
@@ -108,6 +102,21 @@ func (w *worker) masquerade(f *tap.Frame, r *route) Verdict {
 			return v
 		}
 	}
+	return w.masqueradeBy(f, r)
+}
+
+// masqueradeForward is masquerade for a later fragment of a known connection.
+func (w *worker) masqueradeForward(f *tap.Frame) Verdict {
+	r := w.view.routeTo(w.p.Dst)
+	if r == nil {
+		return DropNoAnswer
+	}
+	return w.masqueradeBy(f, r)
+}
+
+// masqueradeBy gives a packet of w.conn the connection's source and sends it by r.
+func (w *worker) masqueradeBy(f *tap.Frame, r *route) Verdict {
+	p := &w.p
 	if !w.fits(f, r.iface) {
 		return w.tooBig(f, r.iface)
 	}

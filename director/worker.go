@@ -18,10 +18,11 @@ import (
 //
 //	queue.Read     frames, borrowed until the next Read
 //	  step         parse; what is it, and for whom?                           worker.go
+//	    fragment   of a datagram: the way of its first one                    fragment.go
 //	    client     to a VIP: connection, or service, scheduler, connection    client.go
-//	    server     an answer to a client, or a server's own traffic           server.go, dip.go
+//	    server     an answer to a client, or a server's own traffic           server.go
 //	    host       ours: ARP, ND, echo, the host's own sockets                host.go
-//	  forward      edit in place, as the connection's method says             forward.go, fullnat.go
+//	  forward      edit in place, as the connection's method says             forward.go
 //	  answer       what cannot go on: reset, ICMP error                       answer.go
 //	  out          batches by way out; cut where the way out cannot carry     out.go
 //	queue.Write    the same-numbered queue of the outgoing interface
@@ -125,6 +126,15 @@ func (w *worker) step(f *tap.Frame) Verdict {
 	switch {
 	case src&(roleVIP|roleDIP) != 0:
 		return DropMartian
+	case p.Fragment:
+		return w.fragment(f, src, dst)
+	}
+	return w.carry(f, src, dst)
+}
+
+// carry takes a packet the way that its ends ask for.
+func (w *worker) carry(f *tap.Frame, src, dst role) Verdict {
+	switch {
 	case dst&roleDIP != 0:
 		return w.toDIP(f, dst)
 	case dst&roleVIP != 0:

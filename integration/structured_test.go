@@ -18,17 +18,52 @@ import (
 
 // packetMaker makes packets that are right in themselves and have everything else at random: what a fuzzer that flips bytes hardly finds, since ends, sizes,
 // offloads and fragments must fit together.
-type packetMaker struct{ *rand.Rand }
+type packetMaker struct {
+	*rand.Rand
+	waiting *[]waitingFrame
+}
+
+// waitingFrame is a fragment that comes some packets later, and the interface it is for.
+type waitingFrame struct {
+	iface int
+	frame tap.Frame
+}
 
 // pick returns one of its arguments.
 func pick[T any](r packetMaker, of ...T) T { return of[r.IntN(len(of))] }
 
 // packet returns a frame and the interface it is for.
 func (r packetMaker) packet() (iface int, f tap.Frame) {
+	if n := len(*r.waiting); n > 0 && r.IntN(4) > 0 {
+		i := r.IntN(n)
+		next := (*r.waiting)[i]
+		*r.waiting = slices.Delete(*r.waiting, i, i+1)
+		return next.iface, next.frame
+	}
 	s := r.spec(pick(r, 4, 4, 6))
 	iface = r.IntN(3)
 	s.SrcMAC, s.DstMAC = stack.MAC{2, 0, 0, 0, 0xcc, byte(iface)}, stack.MAC{2, 0, 0, 0, 0xaa, byte(iface)}
+	if !s.Partial && s.FragOffset == 0 && !s.MF && r.IntN(8) == 0 {
+		r.cut(iface, s)
+	}
 	return iface, s.Frame()
+}
+
+// cut lets the fragments of a packet wait: all, or all but one, or one of them of another size.
+func (r packetMaker) cut(iface int, s packettest.Spec) {
+	s.DF, s.Payload = false, append(s.Payload, make([]byte, 200)...)
+	s.Payload = s.Payload[:min(len(s.Payload), 8000)]
+	size, id := pick(r, 64, 552, 1232, 1400), r.Uint32()
+	frames := packettest.Fragments(s.Frame(), size, id)
+	switch r.IntN(8) {
+	case 0:
+		frames = frames[:len(frames)-1]
+	case 1:
+		frames = append(frames, packettest.Fragments(s.Frame(), size+8, id)[1:]...)
+	}
+	for _, f := range frames {
+		*r.waiting = append(*r.waiting, waitingFrame{iface, f})
+	}
 }
 
 // answer returns the answer of whoever got a frame that left: of a server, of a client, of the world. False for what has no ports.
@@ -158,7 +193,7 @@ func structured(t *testing.T, devices []tap.MemoryOptions, n int) {
 	w := newFuzzWorld(t, devices)
 	defer w.close(t)
 	seed := rand.Uint64()
-	r := packetMaker{rand.New(rand.NewPCG(seed, 1))}
+	r := packetMaker{rand.New(rand.NewPCG(seed, 1)), new([]waitingFrame)}
 	defer func() { t.Logf("seed %d, %d packets: %v", seed, n, w.d.Verdicts()) }()
 	judged := 0
 	var last []fuzzOutput

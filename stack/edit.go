@@ -66,7 +66,8 @@ func (p *Packet) SetSrc(b []byte, partial bool, a Addr, port uint16) {
 	p.editL4(b, partial, d, dp)
 }
 
-// SetEnds changes both ends of a packet that has ports, to the addresses, of p's own family, and ports of t: SetSrc and SetDst in one pass.
+// SetEnds changes both ends, to the addresses, of p's own family, and ports of t: SetSrc and SetDst in one pass. For ICMP echo the source port of t is
+// the identifier; packets without ports keep theirs.
 func (p *Packet) SetEnds(b []byte, partial bool, t *Tuple) {
 	d := deltaAddr(p.Src, t.Src) + deltaAddr(p.Dst, t.Dst)
 	if p.Kind == KindIPv4 {
@@ -81,11 +82,16 @@ func (p *Packet) SetEnds(b []byte, partial bool, t *Tuple) {
 		binary.BigEndian.PutUint64(ip[24:], t.Dst.hi)
 		binary.BigEndian.PutUint64(ip[32:], t.Dst.lo)
 	}
+	p.Src, p.Dst = t.Src, t.Dst
+	if !p.HasPorts {
+		p.editICMP(b, d, t.SrcPort)
+		return
+	}
 	l4 := b[p.L4:][:4]
 	binary.BigEndian.PutUint16(l4, t.SrcPort)
 	binary.BigEndian.PutUint16(l4[2:], t.DstPort)
 	dp := delta16(p.SrcPort, t.SrcPort) + delta16(p.DstPort, t.DstPort)
-	p.Src, p.Dst, p.SrcPort, p.DstPort = t.Src, t.Dst, t.SrcPort, t.DstPort
+	p.SrcPort, p.DstPort = t.SrcPort, t.DstPort
 	p.editL4(b, partial, d, dp)
 }
 

@@ -50,7 +50,7 @@ func (q *Packet) innerIPv6(ip, b []byte) bool {
 	if q.Src.Is4() || q.Dst.Is4() {
 		return false // would be taken for the addresses of an IPv4 connection
 	}
-	if !isExtension(q.Proto) {
+	if !IsExtension(q.Proto) {
 		return true
 	}
 	frag, r := q.walkExtensions(b)

@@ -51,6 +51,25 @@ func checkUDP(t *testing.T, e *env) {
 	}
 }
 
+// largeSizes are payloads, in bytes, that pass in fragments, up to 60 KB in more than forty of them.
+var largeSizes = []int{1600, 4000, 20000, 60000}
+
+// checkFragments asks and is answered in datagrams that no LAN carries whole: by the kernel's or the stack's own fragments.
+func checkFragments(t *testing.T, e *env) {
+	c := e.dial(t, udp)
+	defer c.Close()
+	for i := range 3 * len(largeSizes) {
+		size := largeSizes[i%len(largeSizes)]
+		a, err := app.Ask(c, 1000+uint64(i), pattern(size), size, e.Timeout)
+		if err := e.seen(local(c))(a, err); err != nil {
+			t.Fatalf("datagram %d of %d bytes: %v from %v (client is %v)", i, size, err, a, local(c))
+		}
+	}
+	if n := e.counter("fragments_complete"); n < uint64(3*len(largeSizes)) {
+		t.Errorf("the director saw %d datagrams in fragments, want %d or more", n, 3*len(largeSizes))
+	}
+}
+
 func pattern(n int) []byte {
 	b := make([]byte, n)
 	app.Pattern(uint64(n)).Read(b)

@@ -4,6 +4,7 @@
 // What is checked, for each method, family, number of arms, and with offload on and off:
 //
 //	content     bytes arrive as they were sent, both ways, over TCP and UDP, alone and many at once
+//	fragments   so do datagrams of up to 60 KB, which pass in fragments
 //	spread      connections are shared out as the scheduler and the weights say; each stays on its server
 //	address     a server sees the client's own address and port, with fullnat the director's address
 //	way         with nat and fullnat answers pass the director, with dr they do not
@@ -129,6 +130,7 @@ var checks = []struct {
 }{
 	{"content tcp", checkTCP},
 	{"content udp", checkUDP},
+	{"fragments", checkFragments},
 	{"http", checkHTTP},
 	{"spread tcp", checkSpreadTCP},
 	{"spread udp", checkSpreadUDP},
