@@ -3,11 +3,9 @@ package tap
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -153,75 +151,4 @@ func eachLink(b []byte, do func(kind uint16, index int32, flags uint32)) {
 		}
 		b = b[min((n+3)&^3, len(b)):]
 	}
-}
-
-// alive reports whether every descriptor has its interface.
-func (p *port) alive() bool {
-	return p.each(func(fd int) error {
-		_, _, err := attached(fd)
-		return err
-	}) == nil
-}
-
-// takeUp attaches the same descriptors to an interface that is there again, or that we may make again.
-func (p *port) takeUp() error {
-	if err := p.reattach(); err != nil {
-		return err
-	}
-	return p.configure()
-}
-
-// reattach gives the descriptors that lost their interface the one that now bears its name.
-func (p *port) reattach() error {
-	if p.o.Path != "" {
-		return p.reopen()
-	}
-	if !p.created() {
-		_, err := p.nl.LinkByName(p.name)
-		if errors.As(err, new(netlink.LinkNotFoundError)) {
-			return errors.New("waiting for it to be made again")
-		}
-	}
-	return p.each(func(fd int) error {
-		if _, _, err := attached(fd); err == nil {
-			return nil
-		}
-		return p.reattachFD(fd)
-	})
-}
-
-func (p *port) reattachFD(fd int) error {
-	vnet := p.vnet
-	if err := p.attach(fd); err != nil {
-		p.vnet = vnet
-		return p.explainAttach(err)
-	}
-	if p.vnet != vnet {
-		p.vnet = vnet
-		return errors.New("another program holds it with another kind of virtio header")
-	}
-	p.offload(fd)
-	return nil
-}
-
-// reopen takes up a macvtap that was made again: its descriptors are bound to the one that is no more, so new ones take their
-// numbers.
-func (p *port) reopen() error {
-	return p.each(func(fd int) error {
-		if _, _, err := attached(fd); err == nil {
-			return nil
-		}
-		fresh, err := p.openClone()
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fresh)
-		if err := p.reattachFD(fresh); err != nil {
-			return err
-		}
-		if err := unix.Dup3(fresh, fd, unix.O_CLOEXEC); err != nil {
-			return fmt.Errorf("cannot replace a descriptor: %w", err)
-		}
-		return nil
-	})
 }
