@@ -26,6 +26,7 @@ type port struct {
 	vnet   bool            // frames carry a virtio header: confirmed by TUNGETIFF
 	flags  uint16          // what TUNSETIFF is asked for
 	attrs  netlink.LinkAttrs
+	bridge int // index of the bridge we are in, or were in last; 0: none, or it is deleted
 
 	health health
 	each   func(do func(fd int) error) error // runs do for the descriptor of each queue
@@ -201,25 +202,6 @@ func (p *port) setMTU(link netlink.Link) error {
 	}
 	what := fmt.Sprintf("setting its MTU of %d to %d", link.Attrs().MTU, p.o.MTU)
 	return p.denied(p.nl.LinkSetMTU(link, p.o.MTU), what, fmt.Sprintf("ip link set %s mtu %d", p.name, p.o.MTU))
-}
-
-func (p *port) joinBridge(link netlink.Link) error {
-	if p.o.Bridge == "" {
-		return nil
-	}
-	bridge, err := p.nl.LinkByName(p.o.Bridge)
-	switch {
-	case errors.As(err, new(netlink.LinkNotFoundError)):
-		return fmt.Errorf("bridge %q does not exist: make it with \"ip link add %s type bridge\" and \"ip link set %s up\"", p.o.Bridge, p.o.Bridge, p.o.Bridge)
-	case err != nil:
-		return fmt.Errorf("cannot look bridge %q up: %w", p.o.Bridge, err)
-	case bridge.Type() != "bridge":
-		return fmt.Errorf("%q is no bridge but a %s", p.o.Bridge, bridge.Type())
-	case link.Attrs().MasterIndex == bridge.Attrs().Index:
-		return nil
-	}
-	return p.denied(p.nl.LinkSetMaster(link, bridge), fmt.Sprintf("putting it in bridge %q", p.o.Bridge),
-		fmt.Sprintf("ip link set %s master %s", p.name, p.o.Bridge))
 }
 
 func (p *port) setUp(link netlink.Link) error {

@@ -1,7 +1,9 @@
 package tap
 
 import (
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -85,5 +87,20 @@ func TestSomethingElseCameBack(t *testing.T) {
 			premade(t, "tap0", manyQueues)
 			until(t, "taken up", func() bool { return d.Stats().Reattaches == 1 })
 		})
+	}
+}
+
+// TestReasons: a reason is told once, and only when it lasts.
+func TestReasons(t *testing.T) {
+	var r reasons
+	a, b := errors.New("a"), errors.New("b")
+	for i, step := range []struct {
+		err   error
+		tell  bool
+		pause time.Duration
+	}{{a, false, faultPause}, {a, true, retryEvery}, {a, false, retryEvery}, {b, false, faultPause}, {a, false, faultPause}, {a, false, retryEvery}, {b, false, faultPause}, {b, true, retryEvery}} {
+		if tell, pause := r.failed(step.err); tell != step.tell || pause != step.pause {
+			t.Errorf("step %d: %v, %v", i, tell, pause)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -14,6 +15,7 @@ import (
 //	link message: flags     count and log down, up
 //	link message, or poke   is every descriptor still attached? no: gone
 //	gone                    at once, with link messages and every second: take the interface up again; done: back
+//	not gone                see after the bridge
 //
 // It asks the descriptors, not the link messages, whether the interface is gone: one that was moved to another network namespace
 // sends a DELLINK here and works on. Queues poke when a read fails, for an interface that is deleted over there.
@@ -24,18 +26,39 @@ import (
 const retryEvery = time.Second
 
 type watcher struct {
-	p     *port
-	done  chan struct{}
-	told  string    // the last failure that was logged: each is logged once
-	tried time.Time // when the last attempt to take the interface up began
-	buf   [1 << 15]byte
+	p       *port
+	done    chan struct{}
+	gone    reasons   // why the interface could not be taken up
+	outside reasons   // why it could not be put back in its bridge
+	tried   time.Time // when the last attempt at either began
+	buf     [1 << 15]byte
+}
+
+// reasons keeps a log from repeating itself. A reason is told once, and only when a second attempt, soon after the first, fails for it too: an interface that
+// is just being made is not whole ("ip tuntap add" itself holds it for a moment).
+type reasons struct{ last, told string }
+
+// failed notes why an attempt failed and returns whether to tell and when to try again.
+func (r *reasons) failed(err error) (tell bool, pause time.Duration) {
+	reason := err.Error()
+	if reason != r.last {
+		r.last = reason
+		return false, faultPause
+	}
+	tell = reason != r.told
+	r.told = reason
+	return tell, retryEvery
 }
 
 // watch starts a watcher.
 func watch(p *port) *watcher {
-	w := &watcher{p: p, done: make(chan struct{})}
+	w := newWatcher(p)
 	go w.run()
 	return w
+}
+
+func newWatcher(p *port) *watcher {
+	return &watcher{p: p, done: make(chan struct{})}
 }
 
 // stop ends the watcher and waits for it.
@@ -68,45 +91,67 @@ func (w *watcher) run() {
 
 // check finds out whether the interface is still ours and tries to take it up if not. It sets the time of the next look.
 func (w *watcher) check() {
-	next := time.Time{}
 	h := &w.p.health
 	if !w.p.alive() && h.setGone(true) {
-		w.told = ""
+		w.gone = reasons{}
 		if h.setUp(false) {
 			w.p.log.Warn("tap down", "tap", w.p.name)
 		}
 		w.p.log.Warn("tap gone: deleted under us", "tap", w.p.name)
 	}
+	var next time.Time
 	if h.gone.Load() {
 		next = w.try(time.Now())
+	} else {
+		next = w.follow(time.Now())
 	}
 	w.p.events.SetReadDeadline(next)
 }
 
-// try tries to take the interface up and returns when to try again, zero when that is not needed. An attempt may itself cause the
-// link message that asks for the next, so there is a pause between them.
+// try tries to take the interface up and returns when to try again, zero when that is not needed.
 func (w *watcher) try(now time.Time) (next time.Time) {
-	if since := now.Sub(w.tried); since < faultPause {
-		return now.Add(faultPause - since)
+	if next, soon := w.tooSoon(now); soon {
+		return next
 	}
-	w.tried = now
 	if err := w.p.takeUp(); err != nil {
-		w.tell(err)
-		return now.Add(retryEvery)
+		tell, pause := w.gone.failed(err)
+		if tell {
+			w.p.log.Warn("tap not back yet, trying every second", "tap", w.p.name, "error", err)
+		}
+		return now.Add(pause)
 	}
 	w.p.health.setGone(false)
 	w.p.health.setUp(running(w.p.attrs.RawFlags))
 	w.p.log.Info("tap back", "tap", w.p.name)
+	w.setOutside(false)
 	return time.Time{}
 }
 
-// tell logs why the interface could not be taken up, once for each reason.
-func (w *watcher) tell(err error) {
-	if err.Error() == w.told {
-		return
+// tooSoon keeps attempts apart, as one may itself cause the link message that asks for the next. It returns when that may be.
+func (w *watcher) tooSoon(now time.Time) (next time.Time, soon bool) {
+	next = w.tried.Add(faultPause)
+	if now.Before(next) {
+		return next, true
 	}
-	w.told = err.Error()
-	w.p.log.Warn("tap not back yet, trying every second", "tap", w.p.name, "error", err)
+	w.tried = now
+	return next, false
+}
+
+// follow looks at an interface that is ours for changes that matter to the director, and returns when to look again without being asked to.
+func (w *watcher) follow(now time.Time) (next time.Time) {
+	link, err := w.p.nl.LinkByIndex(w.p.attrs.Index)
+	switch {
+	case err == nil:
+		// Nothing to do.
+	case errors.As(err, new(netlink.LinkNotFoundError)) && w.p.alive():
+		link = nil // moved to another network namespace
+	default:
+		return time.Time{} // deleted a moment ago: a link message says so
+	}
+	if w.p.o.Bridge == "" {
+		return time.Time{}
+	}
+	return w.followBridge(link, now)
 }
 
 // messages takes the state of our interface from the kernel's link messages.
