@@ -34,7 +34,7 @@
 // An interface that comes back with a single queue serves a device with one; a device with several waits for multi_queue.
 //
 // An interface whose bridge is deleted is put in the bridge of that name when there is one again. One that somebody takes out of its bridge, or puts
-// elsewhere, is left there, as one that is taken down is left down. Device.MTU, KernelMAC and Index are those at Open.
+// elsewhere, is left there, as one that is taken down is left down. Changes of MTU and MAC are logged; Device.MTU, KernelMAC and Index are those at Open.
 //
 // An interface that existed before Open exists after Close. One that we made is never persistent: it goes with our last descriptor,
 // however the process ends.

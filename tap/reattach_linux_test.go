@@ -2,6 +2,7 @@ package tap
 
 import (
 	"errors"
+	"net"
 	"testing"
 	"time"
 
@@ -65,10 +66,9 @@ func TestSomethingElseCameBack(t *testing.T) {
 			return func() { must(t, netlink.LinkDel(br)) }
 		}, "no TAP but a bridge"},
 		{"held with many queues", func(t *testing.T) func() {
-			premade(t, "tap0", manyQueues)
-			fd, err := rawTAP(t, "tap0", tapFlags|unix.IFF_MULTI_QUEUE)
+			fd, err := rawTAP(t, "tap0", tapFlags|unix.IFF_MULTI_QUEUE) // which makes it: there is no moment when nobody has it
 			must(t, err)
-			return func() { letGo(t, fd); must(t, netlink.LinkDel(link(t, "tap0"))) }
+			return func() { letGo(t, fd) }
 		}, "in use by another program"},
 	}
 	for _, tt := range tests {
@@ -87,6 +87,62 @@ func TestSomethingElseCameBack(t *testing.T) {
 			premade(t, "tap0", manyQueues)
 			until(t, "taken up", func() bool { return d.Stats().Reattaches == 1 })
 		})
+	}
+}
+
+// TestMTUAndMACChanged: what the director does not follow is logged, once for each change.
+func TestMTUAndMACChanged(t *testing.T) {
+	for _, driver := range drivers {
+		t.Run(driver, func(t *testing.T) {
+			newNetns(t)
+			d, log := open(t, Options{Name: "tap0", Queues: 1, Driver: driver})
+			must(t, netlink.LinkSetMTU(link(t, "tap0"), 1400))
+			until(t, "the MTU", func() bool {
+				return log.count("tap's MTU was changed: restart tapdirector to follow it\" tap=tap0 mtu=1400 used=1500") == 1
+			})
+			must(t, netlink.LinkSetMTU(link(t, "tap0"), 1500))
+			until(t, "the MTU's return", func() bool { return log.count("tap's MTU is again what the director uses") == 1 })
+			must(t, netlink.LinkSetHardwareAddr(link(t, "tap0"), net.HardwareAddr{2, 0, 0, 0, 0xaa, 1}))
+			until(t, "the MAC", func() bool { return log.count("tap's kernel MAC was changed") == 1 })
+			if log.count("kernel_mac=02:00:00:00:aa:01 was="+net.HardwareAddr(d.KernelMAC[:]).String()) != 1 || log.count("MTU was changed") != 1 {
+				t.Errorf("log: %s", log)
+			}
+		})
+	}
+}
+
+// TestBackWithAnotherMTU: a new interface has another MAC, which is no news, and what else differs is.
+func TestBackWithAnotherMTU(t *testing.T) {
+	newNetns(t)
+	premade(t, "tap0", manyQueues)
+	d, log := open(t, Options{Name: "tap0", Queues: 2})
+	must(t, netlink.LinkDel(link(t, "tap0")))
+	until(t, "loss noticed", func() bool { return d.Stats().Losses == 1 })
+	tt := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "new0"}, Mode: netlink.TUNTAP_MODE_TAP, Flags: manyQueues | netlink.TUNTAP_NO_PI, Queues: 1}
+	must(t, netlink.LinkAdd(tt))
+	for _, f := range tt.Fds {
+		f.Close()
+	}
+	must(t, netlink.LinkSetMTU(tt, 1400))
+	must(t, netlink.LinkSetName(tt, "tap0"))
+	until(t, "the MTU", func() bool { return log.count("mtu=1400 used=1500") == 1 })
+	if d.Stats().Reattaches != 1 || log.count("MAC was changed") != 0 {
+		t.Errorf("%+v\n%s", d.Stats(), log)
+	}
+}
+
+// TestMacvtapMACChanged: on a macvtap the director uses the interface's MAC. Its device node may not be there to open, so the watcher is asked itself.
+func TestMacvtapMACChanged(t *testing.T) {
+	log := &logBuffer{}
+	own := net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	p := &port{o: Options{Path: "/dev/tap7"}, name: "macvtap0", log: logTo(log), attrs: netlink.LinkAttrs{MTU: 1500, HardwareAddr: own}}
+	w := newWatcher(p)
+	for range 2 {
+		w.compare(&netlink.LinkAttrs{MTU: 1500, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 2}})
+	}
+	w.compare(&p.attrs)
+	if log.count("macvtap's MAC was changed: restart tapdirector to follow it") != 1 || log.count("macvtap's MAC is again what the director uses") != 1 || log.count("\n") != 2 {
+		t.Errorf("log: %s", log)
 	}
 }
 

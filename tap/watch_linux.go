@@ -15,7 +15,7 @@ import (
 //	link message: flags     count and log down, up
 //	link message, or poke   is every descriptor still attached? no: gone
 //	gone                    at once, with link messages and every second: take the interface up again; done: back
-//	not gone                see after the bridge
+//	not gone                compare MTU and MAC with what they were, see after the bridge
 //
 // It asks the descriptors, not the link messages, whether the interface is gone: one that was moved to another network namespace
 // sends a DELLINK here and works on. Queues poke when a read fails, for an interface that is deleted over there.
@@ -28,9 +28,12 @@ const retryEvery = time.Second
 type watcher struct {
 	p       *port
 	done    chan struct{}
-	gone    reasons   // why the interface could not be taken up
-	outside reasons   // why it could not be put back in its bridge
-	tried   time.Time // when the last attempt at either began
+	gone    reasons           // why the interface could not be taken up
+	outside reasons           // why it could not be put back in its bridge
+	tried   time.Time         // when the last attempt at either began
+	opened  netlink.LinkAttrs // what the director knows: MTU and MAC as they were at Open
+	mtu     int               // as last seen, like mac: a change is logged once
+	mac     string
 	buf     [1 << 15]byte
 }
 
@@ -58,7 +61,7 @@ func watch(p *port) *watcher {
 }
 
 func newWatcher(p *port) *watcher {
-	return &watcher{p: p, done: make(chan struct{})}
+	return &watcher{p: p, done: make(chan struct{}), opened: p.attrs, mtu: p.attrs.MTU, mac: p.attrs.HardwareAddr.String()}
 }
 
 // stop ends the watcher and waits for it.
@@ -124,6 +127,10 @@ func (w *watcher) try(now time.Time) (next time.Time) {
 	w.p.health.setUp(running(w.p.attrs.RawFlags))
 	w.p.log.Info("tap back", "tap", w.p.name)
 	w.setOutside(false)
+	if w.p.o.Path == "" {
+		w.mac = w.p.attrs.HardwareAddr.String() // a new interface has a new one: no news
+	}
+	w.compare(&w.p.attrs)
 	return time.Time{}
 }
 
@@ -142,7 +149,7 @@ func (w *watcher) follow(now time.Time) (next time.Time) {
 	link, err := w.p.nl.LinkByIndex(w.p.attrs.Index)
 	switch {
 	case err == nil:
-		// Nothing to do.
+		w.compare(link.Attrs())
 	case errors.As(err, new(netlink.LinkNotFoundError)) && w.p.alive():
 		link = nil // moved to another network namespace
 	default:
@@ -152,6 +159,39 @@ func (w *watcher) follow(now time.Time) (next time.Time) {
 		return time.Time{}
 	}
 	return w.followBridge(link, now)
+}
+
+// compare warns of changes to what the director has read at Open and does not follow.
+func (w *watcher) compare(a *netlink.LinkAttrs) {
+	if a.MTU != w.mtu {
+		w.mtu = a.MTU
+		w.mtuChanged()
+	}
+	if mac := a.HardwareAddr.String(); mac != w.mac {
+		was := w.mac
+		w.mac = mac
+		w.macChanged(was)
+	}
+}
+
+func (w *watcher) mtuChanged() {
+	if w.mtu == w.opened.MTU {
+		w.p.log.Info("tap's MTU is again what the director uses", "tap", w.p.name, "mtu", w.mtu)
+		return
+	}
+	w.p.log.Warn("tap's MTU was changed: restart tapdirector to follow it", "tap", w.p.name, "mtu", w.mtu, "used", w.opened.MTU)
+}
+
+// macChanged tells of a TAP's MAC, which the director's must differ from, and of a macvtap's, which must be the director's.
+func (w *watcher) macChanged(was string) {
+	switch used := w.opened.HardwareAddr.String(); {
+	case w.p.o.Path == "":
+		w.p.log.Warn("tap's kernel MAC was changed: frames to it never reach the director", "tap", w.p.name, "kernel_mac", w.mac, "was", was)
+	case w.mac == used:
+		w.p.log.Info("macvtap's MAC is again what the director uses", "tap", w.p.name, "mac", w.mac)
+	default:
+		w.p.log.Warn("macvtap's MAC was changed: restart tapdirector to follow it", "tap", w.p.name, "mac", w.mac, "used", used)
+	}
 }
 
 // messages takes the state of our interface from the kernel's link messages.
