@@ -34,6 +34,7 @@ func (d *draft) checkServices() {
 	}
 	d.checkOwners()
 	d.checkARP()
+	d.checkFullNAT()
 	d.checkServers()
 }
 
@@ -174,7 +175,7 @@ func (d *draft) checkServer(at place, v *Service, s *Server, owner string) {
 	switch {
 	case v.Method != "tun" && vip.IsValid() && a.Is4() != vip.Addr().Is4():
 		d.add(at, "address %q: %s, but the service listens on %s, and %s does not change the family", s.Address, family(a), family(vip.Addr()), v.Method)
-	case v.Method != "nat" && vip.IsValid() && s.Address.Port() != vip.Port():
+	case (v.Method == "dr" || v.Method == "tun") && vip.IsValid() && s.Address.Port() != vip.Port():
 		d.add(at, "address %q: %s does not change ports: write %q or leave the port out", s.Address, v.Method, netip.AddrPortFrom(a, vip.Port()))
 	case owner != "":
 		d.add(at, "address %q: the VIP of %s: packets would come back to the director", s.Address, owner)

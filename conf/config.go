@@ -42,13 +42,15 @@ type Service struct {
 	Name       string
 	Listen     netip.AddrPort // VIP:port
 	Protocol   string         // "tcp" or "udp"
-	Method     string         // "nat", "dr" or "tun"
+	Method     string         // "nat", "dr", "tun" or "fullnat"
 	Scheduler  string         // one of Schedulers()
 	Interface  int            // index into Config.Interfaces: the owner of the VIP
 	OnNoServer string         // "reject" or "drop"
 	TunnelTTL  int            // TTL of a tunnel's outer header; 0: the inner one's
 	PMTUDisc   bool           // what is too large for a tunnel is answered; false: fragmented outside
 	MSSClamp   int            // with tun: most bytes of MSS that a client's SYN announces to a server; 0: any
+	Sources    []netip.Addr   // fullnat: the DIPs that connections to servers may come from, as written; empty: see Server.Sources
+	TOA        bool           // fullnat, TCP: servers are told the client's address by a TCP option
 	Servers    []Server
 
 	HashPort     bool // sh, mh, quic: the client's port is hashed as well
@@ -66,6 +68,7 @@ type Server struct {
 	Iface   int            // index into Config.Interfaces: the way to Via
 	QUICID  uint64         // quic: what the server writes into its connection ids, first byte highest
 	Tunnel  Tunnel         // with tun only
+	Sources []netip.Addr   // fullnat: the DIPs that connections to it come from, all on Iface and of its family; empty for other methods
 }
 
 // Tunnel is how packets travel to a server with tun.

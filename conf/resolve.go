@@ -17,6 +17,7 @@ func (d *draft) resolve() {
 			if c.Services[i].Method == "tun" {
 				s.Tunnel.Source = d.tunnelSource(s)
 			}
+			s.Sources = d.sources(&c.Services[i], s)
 		}
 	}
 	for i := range c.Interfaces {

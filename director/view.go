@@ -21,7 +21,7 @@ type view struct {
 	ordered  []*service                 // as configured
 	servers  []*server                  // by flow.Conn.ServerID
 	routes   []route                    // longest prefix first
-	tracks   bool                       // some interface masquerades: routed packets have connections too
+	tracks   bool                       // some interface masquerades, or some service is fullnat: packets to DIPs have connections too
 	paths    map[stack.Addr]*serverPath // the ways of tunnels, by server
 }
 
@@ -76,6 +76,8 @@ type server struct {
 	slot    neigh.Slot
 	tunnel  *tunnel // with tun only
 	name    netip.AddrPort
+	sources []stack.Addr // fullnat: what its connections come from; at least one
+	turn    counter      // new connections begin to look for a port at the next source
 
 	traffic
 }
@@ -130,7 +132,7 @@ func (v *view) addRoutes(c *conf.Config, pin func(int, netip.Addr, stack.MAC) ne
 	sort.SliceStable(v.routes, func(i, j int) bool { return v.routes[i].to.Bits() > v.routes[j].to.Bits() })
 }
 
-var methods = map[string]flow.Method{"nat": flow.NAT, "dr": flow.DR, "tun": flow.TUN}
+var methods = map[string]flow.Method{"nat": flow.NAT, "dr": flow.DR, "tun": flow.TUN, "fullnat": flow.FullNAT}
 
 var protocols = map[string]uint8{"tcp": stack.ProtoTCP, "udp": stack.ProtoUDP}
 
@@ -141,6 +143,10 @@ func (v *view) addService(c *conf.Service, pin func(int, netip.Addr, stack.MAC) 
 		method:  methods[c.Method],
 		reject:  c.OnNoServer != "drop",
 	}
+	if c.TOA {
+		s.method = flow.FullNATTOA
+	}
+	v.tracks = v.tracks || c.Method == "fullnat"
 	var known []*sched.Server
 	for i := range c.Servers {
 		cs := &c.Servers[i]
@@ -148,6 +154,9 @@ func (v *view) addService(c *conf.Service, pin func(int, netip.Addr, stack.MAC) 
 			id: uint32(len(v.servers)), service: s,
 			addr: stack.AddrFrom(cs.Address.Addr()), port: cs.Address.Port(),
 			iface: uint16(cs.Iface), slot: pin(cs.Iface, cs.Via, cs.MAC), name: cs.Address,
+		}
+		for _, a := range cs.Sources {
+			srv.sources = append(srv.sources, stack.AddrFrom(a))
 		}
 		srv.Weight.Store(int32(cs.Weight))
 		srv.Addr, srv.Port, srv.QUICID = srv.addr, srv.port, cs.QUICID

@@ -194,7 +194,7 @@ func fuzzSeeds() (seeds []fuzzSeed) {
 			icmp, unreachable = packettest.ICMPv6, 1
 		}
 		client, text := at(1, 2, 40000), []byte("hello")
-		for port := uint16(80); port <= 87; port++ {
+		for port := uint16(80); port <= 89; port++ {
 			vip := at(1, 100, port)
 			add(fmt.Sprintf("tcp%s-syn-%d", family, port), 0, packettest.Spec{Src: client, Dst: vip, Flags: stack.SYN, TCPOptions: []byte{2, 4, 5, 0xb4}})
 			add(fmt.Sprintf("tcp%s-data-%d", family, port), 0, packettest.Spec{Src: client, Dst: vip, Flags: stack.ACK, Payload: text})
@@ -234,8 +234,7 @@ func fuzzSeeds() (seeds []fuzzSeed) {
 		}
 		quote := packettest.Spec{Src: vip, Dst: client, Proto: packettest.UDP, Payload: text}
 		add("error-from-client"+family, 0, packettest.Spec{Src: client, Dst: vip, Proto: icmp, ICMPType: unreachable, ICMPCode: 4, Payload: quote.Bytes()[14:]})
-		quote.Src, quote.Dst = client, server
-		quote.Src, quote.Dst = client, at(1, 100, 85)
+		quote.Src, quote.Dst = client, at(1, 100, 87)
 		inside := packettest.Spec{Src: at(2, 1, 0), Dst: at(2, 11, 0), Proto: 4, Payload: quote.Bytes()[14:]}
 		tooBig := packettest.Spec{Src: at(2, 77, 0), Dst: at(2, 1, 0), Proto: icmp, ICMPType: 3, ICMPCode: 4, ICMPSeq: 1290}
 		if v6 {
@@ -243,7 +242,7 @@ func fuzzSeeds() (seeds []fuzzSeed) {
 		}
 		tooBig.Payload = inside.Bytes()[14:]
 		add("error-from-tunnel"+family, 1, tooBig)
-		for port := uint16(85); port <= 87; port++ {
+		for port := uint16(87); port <= 89; port++ {
 			super := packettest.Spec{Src: client, Dst: at(1, 100, port), Flags: stack.ACK, Payload: make([]byte, 4000), Partial: true, GSOSize: 1200}
 			add(fmt.Sprintf("super-tunnel%s-%d", family, port), 0, super)
 			add(fmt.Sprintf("big-tunnel%s-%d", family, port), 0, packettest.Spec{Src: client, Dst: at(1, 100, port), Proto: packettest.UDP, Payload: make([]byte, 1400)})

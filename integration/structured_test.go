@@ -106,7 +106,7 @@ func (r packetMaker) fromInside(o packettest.Outer, g *tap.Frame) tap.Frame {
 func (r packetMaker) end(family int) netip.AddrPort {
 	subnet := pick(r, 1, 1, 1, 2, 2, 3, 9)
 	host := pick(r, 100, 100, 100, 1, 2, 11, 11, 11, 77)
-	port := pick[uint16](r, 80, 80, 80, 81, 81, 82, 83, 84, 85, 85, 86, 86, 87, 87, 40000, 40001, 1024, uint16(r.Uint32()))
+	port := pick[uint16](r, 80, 80, 80, 81, 81, 82, 83, 84, 85, 85, 86, 86, 87, 87, 88, 88, 89, 89, 40000, 40001, 1024, uint16(r.Uint32()))
 	if family == 6 {
 		return netip.MustParseAddrPort(fmt.Sprintf("[2001:db8:77:%d::%d]:%d", subnet, host, port))
 	}
