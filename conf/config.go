@@ -52,6 +52,10 @@ type Service struct {
 	HashFallback bool // sh, dh, mh, quic: a client of a server that takes no connections goes to another
 	MHTableSize  int  // mh, quic: slots of the Maglev table, one of MHTableSizes(); else 0
 	QUICIDLength int  // quic: bytes of every Server.QUICID; else 0
+
+	Allow, Deny    []netip.Prefix // who may open connections: the longest prefix decides; without Allow everybody else may; none is in both
+	RatePerSource  int            // connections that one IPv4 address or IPv6 /64 may open per second; 0: any
+	BurstPerSource int            // and at once, after a silence; 0 with RatePerSource 0
 }
 
 // Server is one [[service.server]]: a real server.
@@ -66,10 +70,11 @@ type Server struct {
 
 // Limits is [limits]: the bounds of memory and of work.
 type Limits struct {
-	Connections int // entries of the connection table at most
-	ICMPRate    int // ICMP errors and resets that the director makes itself, per second at most
-	Fragments   int // fragments held at most while their datagram's first has not come
-	HostRate    int // frames to the director's own IP host, per second at most
+	Connections int  // entries of the connection table at most
+	EarlyDrop   bool // when they are all in use, a new connection takes the place of a half-open, closed or idle one
+	ICMPRate    int  // ICMP errors and resets that the director makes itself, per second at most
+	Fragments   int  // fragments held at most while their datagram's first has not come
+	HostRate    int  // frames to the director's own IP host, per second at most
 }
 
 // Timeouts is [timeouts]: ipvsadm --set's three values, and that of fragments.

@@ -15,7 +15,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add(Reference)
 	f.Add(good)
 	f.Add(inIPv6(good))
-	for _, tc := range slices.Concat(filesAndInterfaces, routesAndServices, hashing, ofOneFamily, quicIDs) {
+	for _, tc := range slices.Concat(filesAndInterfaces, routesAndServices, hashing, defence, ofOneFamily, quicIDs) {
 		f.Add(strings.NewReplacer(tc.edits...).Replace(good))
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -68,6 +68,10 @@ func checkConsistent(t *testing.T, c *Config) {
 	}
 	for _, v := range c.Services {
 		checkHashingConsistent(expect, v)
+		expect(v.RatePerSource >= 0 && (v.RatePerSource == 0) == (v.BurstPerSource == 0), "rate", v)
+		for _, p := range slices.Concat(v.Allow, v.Deny) {
+			expect(p.IsValid() && p == p.Masked() && !p.Addr().Is4In6() && slices.Contains(v.Allow, p) != slices.Contains(v.Deny, p), "source", p)
+		}
 		expect(v.Name != "" && usable(v.Listen) && known(v.Interface) && len(v.Servers) > 0, "service", v)
 		expect(slices.Contains(methods.now, v.Method) && slices.Contains(schedulers.now, v.Scheduler) && v.OnNoServer != "", "service", v)
 		for _, s := range v.Servers {

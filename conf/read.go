@@ -190,6 +190,7 @@ func (d *draft) readService(s *section) {
 	}
 	d.owners = append(d.owners, s.text("interface"))
 	readHashing(s, &v)
+	readDefence(s, &v)
 	servers := s.many("server", "no server: write [[service.server]] with an address")
 	for _, server := range servers {
 		v.Servers = append(v.Servers, readServer(server, &v))
@@ -234,6 +235,7 @@ func (d *draft) readLimits(s *section) {
 	d.c.Limits = Limits{
 		Connections: s.whole("connections", span{1 << 20, 1, maxConnections}),
 		Fragments:   s.whole("fragments", span{1024, 0, maxFragments}),
+		EarlyDrop:   s.yesUnless("early_drop"),
 		ICMPRate:    s.whole("icmp_rate", span{1000, 0, maxRate}),
 		HostRate:    s.whole("host_rate", span{20000, 1, maxRate}),
 	}

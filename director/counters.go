@@ -116,6 +116,7 @@ func (d *Director) serviceCounters(l *counterList) {
 		who := "service=" + s.name
 		s.traffic.list(l, "service", who)
 		l.add("service_no_server", s.noServer.Load(), who)
+		s.defence.list(l, who)
 		for _, srv := range s.servers {
 			srv.list(l, who)
 		}

@@ -69,7 +69,11 @@ func New(o Options) (*Director, error) {
 		return nil, err
 	}
 	d.view.Store(v)
-	d.table = flow.New(flow.Options{Max: o.Config.Limits.Connections, Timeouts: timeouts(o.Config), Count: d.count})
+	tables := flow.Options{Max: o.Config.Limits.Connections, Timeouts: timeouts(o.Config), Count: d.count}
+	if o.Config.Limits.EarlyDrop {
+		tables.Evicted = d.evicted
+	}
+	d.table = flow.New(tables)
 	d.frags = frag.New[fate](fragments(o.Config))
 	if d.host, err = host.New(d.hostOptions(o.Config)); err != nil {
 		return nil, err

@@ -29,6 +29,8 @@ const (
 	DropEtherType     // neither IP nor ARP
 	DropMartian       // its source is an address of ours
 	DropNotOurs       // its destination is not ours and this interface does not forward
+	DropDenied        // the service is not for its source
+	DropSourceRate    // its source opens connections too fast
 	DropNoServer      // no server can take it and the service says drop
 	DropNoNeighbour   // the next hop's MAC is unknown and no more frames can be parked
 	DropFragment      // a fragment of a datagram whose first one did not go on, or whose fragments contradict each other
@@ -69,6 +71,8 @@ var verdictNames = [verdictParse]string{
 	DropEtherType:     "drop-ethertype",
 	DropMartian:       "drop-martian",
 	DropNotOurs:       "drop-not-ours",
+	DropDenied:        "drop-denied",
+	DropSourceRate:    "drop-source-rate",
 	DropNoServer:      "drop-no-server",
 	DropNoNeighbour:   "drop-no-neighbour",
 	DropFragment:      "drop-fragment",

@@ -59,6 +59,7 @@ type service struct {
 	servers   []*server
 	reject    bool // what no server can take is answered, not dropped
 
+	defence
 	traffic
 	noServer counter
 }
@@ -139,6 +140,7 @@ func (v *view) addService(c *conf.Service, pin func(int, netip.Addr, stack.MAC) 
 		method:  methods[c.Method],
 		reject:  c.OnNoServer != "drop",
 	}
+	s.defend(c)
 	var known []*sched.Server
 	for i := range c.Servers {
 		cs := &c.Servers[i]
