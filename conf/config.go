@@ -19,6 +19,7 @@ type Interface struct {
 	Name       string         // ours
 	Tap        string         // the kernel's name; empty with Device
 	Device     string         // a macvtap's character device, "/dev/tap7"
+	VLAN       int            // the 802.1Q tag of its frames, 1 to 4094; 0: none
 	Driver     string         // "auto", "linux" or "water"
 	Bridge     string         // a bridge to join; empty: none
 	MAC        [6]byte        // our own; zero: the default, chosen when the device is open
@@ -28,6 +29,17 @@ type Interface struct {
 	Forward    bool           // route on what is addressed to us as a gateway and not load-balanced
 	Masquerade bool           // what is routed out of this interface leaves with its DIP as source
 	Reply      string         // "last-hop" or "route"
+}
+
+// SharesWith returns the first interface on the same TAP or device as interface i: i itself where it is that one. They differ in VLAN, and have
+// Driver, Bridge, Queues and MTU in common.
+func (c *Config) SharesWith(i int) int {
+	for j := range i {
+		if c.Interfaces[j].Tap == c.Interfaces[i].Tap && c.Interfaces[j].Device == c.Interfaces[i].Device {
+			return j
+		}
+	}
+	return i
 }
 
 // Route is one [[route]].

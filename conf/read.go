@@ -10,6 +10,7 @@ import (
 const (
 	maxInterfaces  = 64
 	maxQueues      = 16
+	maxVLAN        = 4094 // IEEE 802.1Q: 4095 is reserved
 	minMTU         = 576  // bytes of L3: what every IPv4 host must take (RFC 791)
 	minMTU6        = 1280 // bytes of L3: IPv6's least (RFC 8200 section 5)
 	maxMTU         = 65535
@@ -55,6 +56,7 @@ func (d *draft) readInterface(s *section) {
 		Name:      s.label("ext"),
 		Tap:       s.text("tap"),
 		Device:    s.text("device"),
+		VLAN:      s.whole("vlan", span{0, 0, maxVLAN}),
 		Driver:    s.word("driver", drivers),
 		Bridge:    s.text("bridge"),
 		MAC:       readMAC(s),

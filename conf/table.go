@@ -44,11 +44,19 @@ func tableInterfaces(w io.Writer, c *Config) {
 func attachedTo(f *Interface) string {
 	switch {
 	case f.Device != "":
-		return f.Device
+		return f.Device + vlanText(f)
 	case f.Bridge != "":
-		return f.Tap + " in " + f.Bridge
+		return f.Tap + " in " + f.Bridge + vlanText(f)
 	}
-	return f.Tap
+	return f.Tap + vlanText(f)
+}
+
+// vlanText is the tag, if there is one.
+func vlanText(f *Interface) string {
+	if f.VLAN == 0 {
+		return ""
+	}
+	return fmt.Sprint(" vlan ", f.VLAN)
 }
 
 // options lists what is switched on.

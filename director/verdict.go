@@ -25,6 +25,7 @@ const (
 	SentTooBig       // too large for the way out, answered with fragmentation needed / packet too big
 
 	DropOtherHost     // not to our MAC: a bridge flooded it
+	DropVLAN          // on a trunk: a tag, or none, that is no interface's; or a tag of priority only
 	DropMulticast     // multicast or broadcast that nobody here wants
 	DropEtherType     // neither IP nor ARP
 	DropMartian       // its source is an address of ours
@@ -67,6 +68,7 @@ var verdictNames = [verdictParse]string{
 	SentTimeExceeded:  "sent-time-exceeded",
 	SentTooBig:        "sent-too-big",
 	DropOtherHost:     "drop-other-host",
+	DropVLAN:          "drop-vlan",
 	DropMulticast:     "drop-multicast",
 	DropEtherType:     "drop-ethertype",
 	DropMartian:       "drop-martian",
