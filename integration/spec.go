@@ -36,6 +36,7 @@ type Spec struct {
 	Weights   []int  // of the servers in order; those not named weigh 1
 	Offload   bool   // hosts and devices hand over partial checksums and superpackets
 	Mixed     bool   // with Offload and two arms: ext has it, int has not, so the director must cut and complete
+	Trunk     bool   // with two arms: both interfaces of the director are on one TAP, with VLANs 100 (ext) and 200 (int)
 	Queues    int    // of each device of the director; 0: 1
 	MTU       int    // of both LANs; 0: 1500
 	IntMTU    int    // of LAN int; 0: MTU
@@ -61,6 +62,9 @@ func (s Spec) String() string {
 		name += "/offload=on"
 	default:
 		name += "/offload=off"
+	}
+	if s.Trunk {
+		name += "/trunk"
 	}
 	return name
 }
@@ -88,6 +92,8 @@ func (s Spec) complete() (Spec, error) {
 		return s, fmt.Errorf("weights %v: at most one for each of the %d servers, none negative", s.Weights, s.Servers)
 	case s.Mixed && (!s.Offload || s.Arms != 2):
 		return s, fmt.Errorf("mixed offload needs offload and two arms")
+	case s.Trunk && (s.Arms != 2 || s.Mixed || s.IntMTU != s.MTU):
+		return s, fmt.Errorf("a trunk needs two arms with the same offload and MTU")
 	}
 	return s, nil
 }

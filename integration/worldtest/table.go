@@ -58,6 +58,10 @@ func Specs() (specs []integration.Spec) {
 		}
 	}
 	return append(specs,
+		integration.Spec{Method: "nat", Trunk: true, Offload: true, Queues: 2},
+		integration.Spec{Method: "nat", Trunk: true, Family: 6},
+		integration.Spec{Method: "dr", Trunk: true, Family: 6, Offload: true},
+		integration.Spec{Method: "dr", Trunk: true},
 		integration.Spec{Method: "nat", Offload: true, Scheduler: "lc", Queues: 4},
 		integration.Spec{Method: "dr", Family: 6, Offload: true, Scheduler: "wlc", Weights: []int{1, 2, 3}, Servers: 4})
 }
