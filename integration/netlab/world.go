@@ -50,6 +50,7 @@ type World struct {
 	stop    context.CancelFunc // of the servers
 	serving sync.WaitGroup
 	running runner
+	vlans   *vlanSwitch // of a trunk
 
 	mu       sync.Mutex
 	watches  []*watch
@@ -226,7 +227,7 @@ func (w *World) Namespace(name string) *Namespace {
 // LinkName returns the name of a host's link on a LAN, "" when it has none there.
 func (w *World) LinkName(host, lan string) string {
 	if host == w.director.Name {
-		return tapNames[lan]
+		return w.tapOn(lan)
 	}
 	for _, h := range w.hosts {
 		if h.Name == host {
@@ -304,6 +305,7 @@ func (w *World) Close() error {
 		w.stop()
 	}
 	w.serving.Wait()
+	w.note(w.vlans.close())
 	for _, o := range watches {
 		o.stop()
 	}
