@@ -34,9 +34,10 @@ test: ## run all tests and list those that were skipped (RACE=1: with the race d
 	@mkdir -p $(BIN)
 	@$(TESTENV) $(GO) test -v $(TESTFLAGS) ./... 2>&1 | tee $(BIN)/test.log | awk -f .ci/testsummary.awk
 
-demo: build ## show it live: a client, a director and three servers, by NAT and by DR
+demo: build ## show it live: a client, a director and three servers, by NAT, DR and FullNAT
 	./tapdirector lab --method nat
 	./tapdirector lab --method dr
+	./tapdirector lab --method fullnat
 
 bench: ## compare it with a copy loop and with the wire, in namespaces (QUICK=1, BENCHFLAGS="-family 6")
 	CGO_ENABLED=0 $(GO) run ./integration/bench $(if $(QUICK),-quick) $(BENCHFLAGS)

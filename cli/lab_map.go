@@ -122,6 +122,10 @@ func (d *mapDrawing) notes() {
 		d.add("  Servers listen on port %d; their default gateway is the director (%v), so answers come back through it.", first.Listen.Port(), first.Gateway)
 		return
 	}
+	if p.Spec.Method == "fullnat" {
+		d.add("  Servers listen on port %d and need no gateway: to them the director (%v) is the client.", first.Listen.Port(), p.Peer(p.Client.Addr()))
+		return
+	}
 	d.add("  Every server holds the VIP %v on lo, and neither ARP nor ND tells. It answers the client itself.", first.Hidden)
 }
 

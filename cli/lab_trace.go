@@ -16,7 +16,7 @@ import (
 //
 // Every point reports frames on its own, so one packet is seen several times, each time perhaps rewritten. What a director never
 // changes tells that it is one packet: its direction, and for TCP its flags, sequence numbers and length, for UDP its
-// payload. A packet seen at the same point for a second time is another one: a repetition. Packets and what is seen of each
+// payload. By the same sign the client's end is known again when fullnat has changed it too. A packet seen at the same point for a second time is another one: a repetition. Packets and what is seen of each
 // are in the order of the points' clock, which is one clock. What a bridge flooded to a host that it was not sent to does not count.
 
 // step is one packet at one point.
@@ -53,8 +53,14 @@ func trace(seen []sighting, client net.Addr, names map[stack.MAC]string) []passa
 	}
 	var passages []passage
 	latest := map[packetKey]int{}
+	ends := map[netip.AddrPort]bool{at: true} // and what the client's end becomes with fullnat
 	for _, s := range seen {
-		st, key, label, ok := decode(s, at)
+		st, key, label, ok := decode(s, ends)
+		if key.forward = true; !ok && known(latest, key) { // the client's packet, from another end
+			ends[st.src] = true
+			ok = true
+		}
+		key.forward = ends[st.src]
 		if !ok || flooded(st, names) {
 			continue
 		}
@@ -67,6 +73,12 @@ func trace(seen []sighting, client net.Addr, names map[stack.MAC]string) []passa
 		passages[i].steps = append(passages[i].steps, st)
 	}
 	return passages
+}
+
+// known reports whether a packet was seen before.
+func known(latest map[packetKey]int, key packetKey) bool {
+	_, ok := latest[key]
+	return ok
 }
 
 // flooded reports whether a frame came by a host that it was not for.
@@ -85,8 +97,8 @@ func (p *passage) passes(host string) bool {
 	return slices.ContainsFunc(p.steps, func(s step) bool { return s.host == host })
 }
 
-// decode reads one frame; it reports false when the frame is not of the client's connection.
-func decode(s sighting, client netip.AddrPort) (st step, key packetKey, label string, ok bool) {
+// decode reads one frame; it reports false when the frame is neither from nor to one of the ends.
+func decode(s sighting, ends map[netip.AddrPort]bool) (st step, key packetKey, label string, ok bool) {
 	var p stack.Packet
 	f := tap.NewFrame(tap.Header{}, s.frame)
 	if stack.Parse(&f, &p) != stack.ReasonNone || !p.HasPorts {
@@ -98,11 +110,11 @@ func decode(s sighting, client netip.AddrPort) (st step, key packetKey, label st
 		src: netip.AddrPortFrom(p.Src.Netip(), p.SrcPort), dst: netip.AddrPortFrom(p.Dst.Netip(), p.DstPort),
 	}
 	payload := b[int(p.L4)+int(p.L4Len):]
-	key = packetKey{forward: st.src == client, flags: p.TCPFlags, payload: string(payload)}
+	key = packetKey{flags: p.TCPFlags, payload: string(payload)}
 	if p.Proto == stack.ProtoTCP {
 		key.seq, key.ack = binary.BigEndian.Uint32(b[p.L4+4:]), binary.BigEndian.Uint32(b[p.L4+8:])
 	}
-	return st, key, packetLabel(&p, len(payload)), st.src == client || st.dst == client
+	return st, key, packetLabel(&p, len(payload)), ends[st.src] || ends[st.dst]
 }
 
 // packetLabel says what a packet is for.

@@ -34,6 +34,7 @@ func (d *draft) checkServices() {
 	}
 	d.checkOwners()
 	d.checkARP()
+	d.checkFullNAT()
 	d.checkServers()
 }
 

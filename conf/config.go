@@ -54,10 +54,12 @@ type Service struct {
 	Name       string
 	Listen     netip.AddrPort // VIP:port
 	Protocol   string         // "tcp" or "udp"
-	Method     string         // "nat" or "dr"
+	Method     string         // "nat", "dr" or "fullnat"
 	Scheduler  string         // one of Schedulers()
 	Interface  int            // index into Config.Interfaces: the owner of the VIP
 	OnNoServer string         // "reject" or "drop"
+	Sources    []netip.Addr   // fullnat: the DIPs that connections to servers may come from, as written; empty: see Server.Sources
+	TOA        bool           // fullnat, TCP: servers are told the client's address by a TCP option
 	Servers    []Server
 
 	HashPort     bool // sh, mh, quic: the client's port is hashed as well
@@ -78,6 +80,7 @@ type Server struct {
 	Via     netip.Addr     // next hop: Address itself when it is on a link of ours, else a route's gateway
 	Iface   int            // index into Config.Interfaces: the way to Via
 	QUICID  uint64         // quic: what the server writes into its connection ids, first byte highest
+	Sources []netip.Addr   // fullnat: the DIPs that connections to it come from, all on Iface and of its family; empty for other methods
 }
 
 // Limits is [limits]: the bounds of memory and of work.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -23,7 +24,7 @@ func TestGood(t *testing.T) {
 			t.Errorf("service: %+v", web)
 		}
 		want := Server{Address: addrPort(form("10.77.2.12:8000")), Weight: 1, Via: addr(form("10.77.2.12")), Iface: 1}
-		if web.Servers[1] != want {
+		if !reflect.DeepEqual(web.Servers[1], want) {
 			t.Errorf("server: %+v, want %+v", web.Servers[1], want)
 		}
 		if got := c.Services[1].Servers[0].Address; got != addrPort(form("10.77.2.21:80")) {
@@ -77,7 +78,7 @@ lb.toml: interface "ext": queues: expected a whole number, got "two"
 lb.toml: interface 2: name "ext": also the name of interface 1
 lb.toml: interface "ext": tap "tap0": also the tap of interface "ext"
 lb.toml: route 1: via "10.77.7.1": on the network of no interface
-lb.toml: service "web": unknown key "bogus1": there are name, listen, protocol, method, scheduler, on_no_server, interface, hash_port, hash_fallback, mh_table_size, allow, deny, rate_per_source, burst_per_source, server
+lb.toml: service "web": unknown key "bogus1": there are name, listen, protocol, method, scheduler, on_no_server, sources, toa, interface, hash_port, hash_fallback, mh_table_size, allow, deny, rate_per_source, burst_per_source, server
 lb.toml: service "web": server 1: address "10.77.2.11:8080": dr does not change ports: write "10.77.2.11:80" or leave the port out
 lb.toml: service "web": server 2: address "10.77.2.300:80": not an IP address
 lb.toml: service "web": server 2: unknown key "bogus2": there are address, weight, mac, quic_id

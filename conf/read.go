@@ -25,7 +25,7 @@ var (
 	drivers    = words{now: []string{"auto", "linux", "water"}}
 	replies    = words{now: []string{"last-hop", "route"}}
 	protocols  = words{now: []string{"tcp", "udp"}, later: []string{"sctp"}}
-	methods    = words{now: []string{"nat", "dr"}, later: []string{"tun", "fullnat"}}
+	methods    = words{now: []string{"nat", "dr", "fullnat"}, later: []string{"tun"}}
 	onNoServer = words{now: []string{"reject", "drop"}}
 	schedulers = words{now: []string{"wlc", "rr", "wrr", "lc", "sed", "nq", "fo", "ovf", "twos", "sh", "dh", "mh", "lblc", "lblcr", "quic"}}
 )
@@ -190,6 +190,7 @@ func (d *draft) readService(s *section) {
 		Interface:  -1,
 		OnNoServer: s.word("on_no_server", onNoServer),
 	}
+	d.readFullNAT(s, &v)
 	d.owners = append(d.owners, s.text("interface"))
 	readHashing(s, &v)
 	readDefence(s, &v)

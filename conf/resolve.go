@@ -15,6 +15,7 @@ func (d *draft) resolve() {
 		for j := range c.Services[i].Servers {
 			s := &c.Services[i].Servers[j]
 			s.Via, s.Iface = d.hop(s.Address.Addr())
+			s.Sources = d.sources(&c.Services[i], s)
 		}
 	}
 	for i := range c.Interfaces {

@@ -3,7 +3,6 @@ package conf
 import (
 	"fmt"
 	"io"
-	"net/netip"
 	"strings"
 	"text/tabwriter"
 )
@@ -80,7 +79,7 @@ func orWord(there bool, v any, word string) string {
 }
 
 // join writes addresses with commas.
-func join(addresses []netip.Prefix) string {
+func join[T fmt.Stringer](addresses []T) string {
 	texts := make([]string, len(addresses))
 	for i, a := range addresses {
 		texts[i] = a.String()
@@ -165,12 +164,13 @@ func tableDefence(w io.Writer, c *Config) {
 // tableServers shows the way to each real server: the part of the file's meaning that is hardest to see in it.
 func tableServers(w io.Writer, c *Config) {
 	row(w)
-	row(w, "SERVER OF", "ADDRESS", "WEIGHT", "NEXT HOP", "INTERFACE", "MAC")
+	row(w, "SERVER OF", "ADDRESS", "WEIGHT", "NEXT HOP", "INTERFACE", "MAC", "SEES")
 	for i := range c.Services {
 		for j := range c.Services[i].Servers {
 			s := &c.Services[i].Servers[j]
 			row(w, c.Services[i].Name, s.Address, orWord(s.Weight > 0, s.Weight, "0 (drains)"), orWord(s.Via != s.Address.Addr(), s.Via, "direct"),
-				c.Interfaces[s.Iface].Name, orWord(s.MAC != [6]byte{}, macText(s.MAC), "asked for"))
+				c.Interfaces[s.Iface].Name, orWord(s.MAC != [6]byte{}, macText(s.MAC), "asked for"),
+				orWord(len(s.Sources) > 0, join(s.Sources), "the client"))
 		}
 	}
 }

@@ -65,11 +65,13 @@ func (w *worker) schedule(f *tap.Frame, hop flow.Hop) (Verdict, bool) {
 	}
 	srv := s.servers[i]
 	c := newConn(p, s, srv, hop)
-	switch w.d.table.Insert(&c, p.TCPFlags, w.now, &w.conn) {
+	switch w.insert(&c, srv) {
 	case flow.Full:
 		return DropTableFull, false
 	case flow.Clash:
 		return DropClash, false
+	case flow.NoPort:
+		return DropNoPort, false
 	case flow.Inserted:
 		srv.conns.Add(1)
 		s.conns.Add(1)
@@ -96,6 +98,14 @@ func newConn(p *stack.Packet, s *service, srv *server, hop flow.Hop) flow.Conn {
 		Server: srv.addr, ServerPort: srv.port,
 		Proto: p.Proto, Method: s.method, ServerID: srv.id, Hop: hop,
 	}
+}
+
+// insert puts c, to srv, into the table and in w.conn.
+func (w *worker) insert(c *flow.Conn, srv *server) flow.Result {
+	if len(srv.sources) > 0 {
+		return w.insertFullNAT(c, srv)
+	}
+	return w.d.table.Insert(c, w.p.TCPFlags, w.now, &w.conn)
 }
 
 // noServer handles a first packet that no server of s can take.

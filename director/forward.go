@@ -19,9 +19,11 @@ var (
 func init() {
 	forwarders = [...]func(*worker, *tap.Frame) Verdict{
 		flow.NAT: (*worker).natForward, flow.DR: (*worker).drForward, flow.Masquerade: (*worker).masqueradeForward,
+		flow.FullNAT: (*worker).fullNATForward, flow.FullNATTOA: (*worker).toaForward,
 	}
 	repliers = [...]func(*worker, *tap.Frame) Verdict{
 		flow.NAT: (*worker).natReply, flow.DR: (*worker).notForwarded, flow.Masquerade: (*worker).demasquerade,
+		flow.FullNAT: (*worker).fullNATReply, flow.FullNATTOA: (*worker).toaReply,
 	}
 }
 

@@ -45,8 +45,10 @@ func (w *worker) icmpForward(f *tap.Frame, q *stack.Packet) Verdict {
 	}
 	q.SetSrc(b, false, c.Server, c.ServerPort)
 	q.SetDst(b, false, c.Local, c.LocalPort)
-	if c.Method == flow.Masquerade {
+	if c.Method != flow.NAT { // who gets it knows nobody behind us
 		p.SetSrc(b, false, c.Local, 0)
+	}
+	if c.Method == flow.Masquerade {
 		p.FixICMP(b)
 		return w.icmpByRoute(f)
 	}
@@ -61,10 +63,12 @@ func (w *worker) icmpReply(f *tap.Frame, q *stack.Packet) Verdict {
 	p, c, b := &w.p, &w.conn, f.Bytes()
 	q.SetSrc(b, false, c.Client, c.ClientPort)
 	q.SetDst(b, false, c.Virtual, c.VirtualPort)
-	if c.Method == flow.Masquerade {
-		p.SetDst(b, false, c.Client, 0)
-	} else {
+	p.SetDst(b, false, c.Client, 0) // with NAT it is that already
+	if c.Method != flow.Masquerade {
 		p.SetSrc(b, false, c.Virtual, 0)
+	}
+	if c.Method == flow.FullNATTOA {
+		p.LowerMTU(b, stack.TOALen(c.Client)) // the packet was larger than the client made it
 	}
 	p.FixICMP(b)
 	return w.toMAC(f, c.Hop.Iface, c.Hop.MAC, RelayedICMP)

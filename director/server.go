@@ -129,12 +129,6 @@ func (w *worker) masqueradeBy(f *tap.Frame, r *route) Verdict {
 	return w.toSlot(f, r.iface, slot, Masqueraded)
 }
 
-// masqueradePorts are the ports that masqueraded connections leave from: the upper half, as Linux does for ports above 1024.
-const (
-	masqueradeLow  = 1024
-	masqueradeHigh = 65535
-)
-
 // newMasquerade makes the connection of a server's own first packet, in w.conn.
 func (w *worker) newMasquerade(r *route, hop flow.Hop) (Verdict, bool) {
 	p := &w.p
@@ -148,7 +142,7 @@ func (w *worker) newMasquerade(r *route, hop flow.Hop) (Verdict, bool) {
 	if c.Local.IsZero() {
 		return DropNoPort, false
 	}
-	switch w.d.table.InsertLocal(&c, masqueradeLow, masqueradeHigh, p.TCPFlags, w.now, &w.conn) {
+	switch w.d.table.InsertLocal(&c, localLow, localHigh, p.TCPFlags, w.now, &w.conn) {
 	case flow.Full:
 		return DropTableFull, false
 	case flow.NoPort:
@@ -157,20 +151,6 @@ func (w *worker) newMasquerade(r *route, hop flow.Hop) (Verdict, bool) {
 	return 0, true
 }
 
-// toDIP carries a packet to an address of our own: the answer to a masqueraded connection, or the host's.
-func (w *worker) toDIP(f *tap.Frame) Verdict {
-	p := &w.p
-	if w.view.tracks && (p.HasPorts || isEchoReply(p)) &&
-		w.d.table.Touch(&p.Tuple, flow.Reply, p.TCPFlags, flow.Hop{}, w.now, &w.conn) == flow.Found {
-		return repliers[w.conn.Method](w, f)
-	}
-	return w.otherToUs(f)
-}
-
 func isEchoRequest(p *stack.Packet) bool {
 	return p.Proto == stack.ProtoICMP && p.ICMPType == 8 || p.Proto == stack.ProtoICMPv6 && p.ICMPType == 128
-}
-
-func isEchoReply(p *stack.Packet) bool {
-	return p.Proto == stack.ProtoICMP && p.ICMPType == 0 && p.L4Len != 0 || p.Proto == stack.ProtoICMPv6 && p.ICMPType == 129
 }

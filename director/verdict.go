@@ -7,17 +7,19 @@ type Verdict uint8
 
 // The verdicts. Those from verdictParse on are the refusals of stack.Parse, one for each stack.Reason.
 const (
-	ForwardedNAT  Verdict = iota // client -> server, destination rewritten
-	RepliedNAT                   // server -> client, source rewritten
-	ForwardedDR                  // client -> server, MAC rewritten
-	Routed                       // not load-balanced, passed on to its next hop
-	Masqueraded                  // routed, and its source became ours
-	Demasqueraded                // the answer to it
-	RelayedICMP                  // an ICMP error about a connection's packet, translated
-	Parked                       // waits for its next hop's MAC
-	ToHost                       // copied to the director's own IP host
-	HeldFragment                 // waits for the first fragment of its datagram
-	Neighbour                    // ARP or ND, learned from or ignored; not for the host
+	ForwardedNAT     Verdict = iota // client -> server, destination rewritten
+	RepliedNAT                      // server -> client, source rewritten
+	ForwardedDR                     // client -> server, MAC rewritten
+	ForwardedFullNAT                // client -> server, both ends rewritten
+	RepliedFullNAT                  // server -> client, both ends rewritten
+	Routed                          // not load-balanced, passed on to its next hop
+	Masqueraded                     // routed, and its source became ours
+	Demasqueraded                   // the answer to it
+	RelayedICMP                     // an ICMP error about a connection's packet, translated
+	Parked                          // waits for its next hop's MAC
+	ToHost                          // copied to the director's own IP host
+	HeldFragment                    // waits for the first fragment of its datagram
+	Neighbour                       // ARP or ND, learned from or ignored; not for the host
 	// Up to here the frame itself goes on. What follows answers it or drops it.
 	SentReset        // answered with a TCP reset
 	SentUnreachable  // answered with ICMP unreachable: no service or server, or no route
@@ -41,7 +43,7 @@ const (
 	DropNoAnswer      // an answer was due, but none may be sent: about an ICMP error, a later fragment, a broadcast (RFC 1122 3.2.2)
 	DropTableFull     // the connection table is full
 	DropClash         // another service's connection has the same client and server ports
-	DropNoPort        // to be masqueraded, but it has no port to tell it by, or all are in use, or we have no address of its family
+	DropNoPort        // to leave from an address of ours, but it has no port to tell it by, or all are in use, or we have no address of its family
 	DropHostFull      // the host's queue or rate is exhausted
 	DropRateLimit     // an answer of ours was due, but too many were sent
 	DropNoRoom        // cut for a way out without offload, it did not fit our buffers
@@ -55,6 +57,8 @@ var verdictNames = [verdictParse]string{
 	ForwardedNAT:      "forwarded-nat",
 	RepliedNAT:        "replied-nat",
 	ForwardedDR:       "forwarded-dr",
+	ForwardedFullNAT:  "forwarded-fullnat",
+	RepliedFullNAT:    "replied-fullnat",
 	Routed:            "routed",
 	Masqueraded:       "masqueraded",
 	Demasqueraded:     "demasqueraded",

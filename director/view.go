@@ -21,7 +21,7 @@ type view struct {
 	ordered  []*service // as configured
 	servers  []*server  // by flow.Conn.ServerID
 	routes   []route    // longest prefix first
-	tracks   bool       // some interface masquerades: routed packets have connections too
+	tracks   bool       // some interface masquerades, or some service is fullnat: packets to DIPs have connections too
 }
 
 // iface is one interface, as an ingress and as a way out.
@@ -76,6 +76,8 @@ type server struct {
 	iface   uint16
 	slot    neigh.Slot
 	name    netip.AddrPort
+	sources []stack.Addr // fullnat: what its connections come from; at least one
+	turn    counter      // new connections begin to look for a port at the next source
 
 	traffic
 }
@@ -130,7 +132,7 @@ func (v *view) addRoutes(c *conf.Config, pin func(int, netip.Addr, stack.MAC) ne
 	sort.SliceStable(v.routes, func(i, j int) bool { return v.routes[i].to.Bits() > v.routes[j].to.Bits() })
 }
 
-var methods = map[string]flow.Method{"nat": flow.NAT, "dr": flow.DR}
+var methods = map[string]flow.Method{"nat": flow.NAT, "dr": flow.DR, "fullnat": flow.FullNAT}
 
 var protocols = map[string]uint8{"tcp": stack.ProtoTCP, "udp": stack.ProtoUDP}
 
@@ -142,6 +144,10 @@ func (v *view) addService(c *conf.Service, pin func(int, netip.Addr, stack.MAC) 
 		reject:  c.OnNoServer != "drop",
 	}
 	s.defend(c)
+	if c.TOA {
+		s.method = flow.FullNATTOA
+	}
+	v.tracks = v.tracks || c.Method == "fullnat"
 	var known []*sched.Server
 	for i := range c.Servers {
 		cs := &c.Servers[i]
@@ -149,6 +155,9 @@ func (v *view) addService(c *conf.Service, pin func(int, netip.Addr, stack.MAC) 
 			id: uint32(len(v.servers)), service: s,
 			addr: stack.AddrFrom(cs.Address.Addr()), port: cs.Address.Port(),
 			iface: uint16(cs.Iface), slot: pin(cs.Iface, cs.Via, cs.MAC), name: cs.Address,
+		}
+		for _, a := range cs.Sources {
+			srv.sources = append(srv.sources, stack.AddrFrom(a))
 		}
 		srv.Weight.Store(int32(cs.Weight))
 		srv.Addr, srv.Port, srv.QUICID = srv.addr, srv.port, cs.QUICID

@@ -144,10 +144,10 @@ func (w *worker) step(f *tap.Frame) Verdict {
 // carry takes a packet the way that its ends ask for.
 func (w *worker) carry(f *tap.Frame, src, dst role) Verdict {
 	switch {
-	case dst&roleVIP != 0 && (dst&roleDIP == 0 || w.view.service(&w.p) != nil):
-		return w.fromClient(f)
 	case dst&roleDIP != 0:
-		return w.toDIP(f)
+		return w.toDIP(f, dst)
+	case dst&roleVIP != 0:
+		return w.fromClient(f)
 	case dst&roleNever != 0:
 		return DropMulticast
 	}

@@ -42,6 +42,7 @@ type worldSpec struct {
 	service string // more lines for the [[service]]
 	tail    string // more tables
 	unknown bool   // servers' MACs are not in the config
+	dips    int    // of the inner interface; 0: one
 }
 
 type world struct {
@@ -96,7 +97,7 @@ func (s *worldSpec) toml() string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "[[interface]]\nname = \"ext\"\ntap = \"tap0\"\nmac = %q\naddresses = [\"%v/%d\"]\n%s\n", mac(extMAC), s.addr(1, 1), bits, s.ext)
-	fmt.Fprintf(&b, "[[interface]]\nname = \"in\"\ntap = \"tap1\"\nmac = %q\naddresses = [\"%v/%d\"]\n%s\n", mac(inMAC), s.addr(2, 1), bits, s.in)
+	fmt.Fprintf(&b, "[[interface]]\nname = \"in\"\ntap = \"tap1\"\nmac = %q\naddresses = [%s]\n%s\n", mac(inMAC), s.innerDIPs(bits), s.in)
 	fmt.Fprintf(&b, "[[service]]\nname = \"web\"\nlisten = %q\nprotocol = %q\nmethod = %q\nscheduler = %q\n%s\n", s.vip(), s.proto, s.method, s.sched, s.service)
 	for i := range s.servers {
 		fmt.Fprintf(&b, "[[service.server]]\naddress = %q\n", s.server(i))
@@ -105,6 +106,15 @@ func (s *worldSpec) toml() string {
 		}
 	}
 	return b.String() + s.tail
+}
+
+// innerDIPs are one, or as many as the world wants.
+func (s *worldSpec) innerDIPs(bits int) string {
+	var dips []string
+	for i := range max(s.dips, 1) {
+		dips = append(dips, fmt.Sprintf("\"%v/%d\"", s.addr(2, 1+i), bits))
+	}
+	return strings.Join(dips, ", ")
 }
 
 func mac(m stack.MAC) string {
@@ -218,5 +228,17 @@ func (w *world) fromServer(i int, flags uint8) tap.Frame { return w.fromServerSp
 func (w *world) fromServerSpec(i int, flags uint8) packettest.Spec {
 	s := w.base(in, w.spec.server(i), w.spec.client())
 	s.SrcMAC, s.Flags, s.Payload = serverMAC(i), flags, []byte("hello back")
+	return s
+}
+
+// answerTo is what the server says to whoever sent it the frame.
+func (w *world) answerTo(f *tap.Frame, flags uint8) packettest.Spec {
+	w.tb.Helper()
+	g, p := f.Clone(), stack.Packet{}
+	if r := stack.Parse(&g, &p); r != stack.ReasonNone {
+		w.tb.Fatal(r)
+	}
+	s := w.base(in, endpoint(p.Dst, p.DstPort), endpoint(p.Src, p.SrcPort))
+	s.SrcMAC, s.Flags, s.Payload = stack.DstMAC(g.Bytes()), flags, []byte("hello back")
 	return s
 }

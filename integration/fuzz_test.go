@@ -194,7 +194,7 @@ func fuzzSeeds() (seeds []fuzzSeed) {
 			icmp, unreachable = packettest.ICMPv6, 1
 		}
 		client, text := at(1, 2, 40000), []byte("hello")
-		for port := uint16(80); port <= 84; port++ {
+		for port := uint16(80); port <= 86; port++ {
 			vip := at(1, 100, port)
 			add(fmt.Sprintf("tcp%s-syn-%d", family, port), 0, packettest.Spec{Src: client, Dst: vip, Flags: stack.SYN, TCPOptions: []byte{2, 4, 5, 0xb4}})
 			add(fmt.Sprintf("tcp%s-data-%d", family, port), 0, packettest.Spec{Src: client, Dst: vip, Flags: stack.ACK, Payload: text})

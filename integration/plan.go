@@ -87,6 +87,12 @@ func (p *Plan) server(i int) Host {
 		h.Listen = netip.AddrPortFrom(h.Addr(), NATServerPort)
 		return h
 	}
+	if p.Spec.Method == "fullnat" {
+		last := p.LANs[len(p.LANs)-1]
+		h.Legs = []Leg{{last, p.prefix(last, n)}}
+		h.Listen = netip.AddrPortFrom(h.Addr(), NATServerPort)
+		return h
+	}
 	h.Legs = []Leg{{Ext, p.prefix(Ext, n)}}
 	if p.Spec.Arms == 2 {
 		h.Legs = []Leg{{Int, p.prefix(Int, n)}, {Ext, p.prefix(Ext, n)}}
@@ -108,6 +114,17 @@ func (p *Plan) interfaces() []Interface {
 	}
 	return []Interface{ext}
 }
+
+// Peer returns the address that servers see connections to the VIP come from, given the client's.
+func (p *Plan) Peer(client netip.Addr) netip.Addr {
+	if p.Spec.Method != "fullnat" {
+		return client
+	}
+	return p.Interfaces[len(p.Interfaces)-1].Addresses[0].Addr()
+}
+
+// Translates reports whether servers' answers pass the director.
+func (p *Plan) Translates() bool { return p.Spec.Method != "dr" }
 
 // addr returns host n's address in the subnet of a LAN; n is written as it is, so 11 is .11 and also ::11.
 func (p *Plan) addr(lan string, n int) netip.Addr { return p.prefix(lan, n).Addr() }
@@ -166,6 +183,9 @@ func (p *Plan) renderInterface(b *strings.Builder, i Interface, tap string) {
 func (p *Plan) renderService(b *strings.Builder, name, protocol string) {
 	fmt.Fprintf(b, "[[service]]\nname      = %q\nlisten    = %q\nprotocol  = %q\nmethod    = %q\nscheduler = %q\n%s\n",
 		name, p.VIP, protocol, p.Spec.Method, p.Spec.Scheduler, p.Spec.ServiceKeys)
+	if protocol == "tcp" && p.Spec.WebKeys != "" {
+		fmt.Fprintln(b, p.Spec.WebKeys)
+	}
 	for i, s := range p.Servers {
 		at := netip.AddrPortFrom(s.Addr(), s.Listen.Port())
 		fmt.Fprintf(b, "  [[service.server]]\n  address = %q\n  weight  = %d\n\n", at, p.Spec.weight(i))

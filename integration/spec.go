@@ -16,6 +16,7 @@
 //	dr, two arms    servers have a second leg in ext (.11 ...), through which they answer the client themselves.
 //	dr, one arm     servers are in ext only (.11 ...).
 //	dr              servers hold the VIP on their loopback and do not answer for it by ARP or ND.
+//	fullnat         servers are in the last LAN and its subnet, and know no other network: they have no gateway. They see the director.
 //
 // The client's default gateway is the director's address in ext, so that tests can also reach what is routed and not balanced.
 package integration
@@ -28,7 +29,7 @@ import (
 
 // Spec says which world is wanted. The zero value of each field has a meaning; Method is the only one that must be set.
 type Spec struct {
-	Method    string // "nat" or "dr"
+	Method    string // "nat", "dr" or "fullnat"
 	Family    int    // 4 (and 0) or 6
 	Arms      int    // interfaces of the director: 1, or 2 (and 0)
 	Servers   int    // 0: 3
@@ -44,9 +45,13 @@ type Spec struct {
 	Masquerade    bool              // what servers send to the world leaves with the director's address
 	InterfaceKeys map[string]string // more lines of lb.toml for an interface, by its name ("ext", "int")
 	ServiceKeys   string            // more lines of lb.toml for each service
+	WebKeys       string            // more lines of lb.toml for the TCP service
 	Extra         string            // more of lb.toml, at its end
 	Log           *slog.Logger      // of the director; nil: nothing is logged
 }
+
+// Methods are the forwarding methods that worlds can be built for.
+var Methods = []string{"nat", "dr", "fullnat"}
 
 // MaxServers is how many servers a world has at most: their addresses end in 11, 12, ... 99.
 const MaxServers = 89
@@ -80,8 +85,8 @@ func (s Spec) complete() (Spec, error) {
 	s.IntMTU = orDefault(s.IntMTU, s.MTU)
 	s.Log = orDefault(s.Log, slog.New(slog.DiscardHandler))
 	switch {
-	case s.Method != "nat" && s.Method != "dr":
-		return s, fmt.Errorf("method %q: must be nat or dr", s.Method)
+	case !slices.Contains(Methods, s.Method):
+		return s, fmt.Errorf("method %q: must be one of %v", s.Method, Methods)
 	case s.Family != 4 && s.Family != 6:
 		return s, fmt.Errorf("family %d: must be 4 or 6", s.Family)
 	case s.Arms != 1 && s.Arms != 2:

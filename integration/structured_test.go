@@ -90,7 +90,7 @@ func (r packetMaker) answer(o fuzzOutput) (iface int, f tap.Frame, ok bool) {
 func (r packetMaker) end(family int) netip.AddrPort {
 	subnet := pick(r, 1, 1, 1, 2, 2, 3, 9)
 	host := pick(r, 100, 100, 100, 1, 2, 11, 11, 11, 77)
-	port := pick[uint16](r, 80, 80, 80, 81, 81, 82, 83, 84, 40000, 40001, 1024, uint16(r.Uint32()))
+	port := pick[uint16](r, 80, 80, 80, 81, 81, 82, 83, 84, 85, 85, 86, 86, 40000, 40001, 1024, uint16(r.Uint32()))
 	if family == 6 {
 		return netip.MustParseAddrPort(fmt.Sprintf("[2001:db8:77:%d::%d]:%d", subnet, host, port))
 	}

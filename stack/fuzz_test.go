@@ -40,6 +40,7 @@ func FuzzParse(f *testing.F) {
 		Describe(fr.Bytes())
 		checkEdits(t, fr.Clone(), p)
 		checkComplete(t, fr.Clone(), p)
+		checkOptions(t, fr.Clone(), p)
 		a := tap.NewArena(1 << 18)
 		cut := fr.Clone()
 		pieces := 1
@@ -110,6 +111,17 @@ func checkEdits(t *testing.T, f tap.Frame, p Packet) {
 	// ICMP's two zeros are one number to an edit: an all-zero message with the wrong one is mended.
 	if now := ChecksumOK(&f, &p); now != right && (right || p.Proto != ProtoICMP) {
 		t.Fatalf("checksum right before: %v, after: %v\n%+v\n%x", right, now, p, f.Bytes())
+	}
+}
+
+// checkOptions edits the options of a TCP packet; the packet stays one, and its checksum what it was.
+func checkOptions(t *testing.T, f tap.Frame, p Packet) {
+	t.Helper()
+	right := ChecksumOK(&f, &p)
+	p.LowerMSS(f.Bytes(), f.Header.Partial(), TOALen4)
+	added := AddTOA(&f, &p, AddrFrom(client6.Addr()), 1234, 65535)
+	if again := mustParse(t, &f); again != p || ChecksumOK(&f, &p) != right {
+		t.Fatalf("option added: %v, edited %+v\n   got %+v\n%x", added, p, again, f.Bytes())
 	}
 }
 

@@ -90,6 +90,21 @@ func (q *Packet) innerEcho(l4 []byte, echo, reply uint8) bool {
 	return true
 }
 
+// LowerMTU takes by bytes off the MTU that p, an ICMP error in the frame b, tells of, if it is one that does; by may be negative. No
+// less is told than a host of the family may be asked for (RFC 1191 section 3, RFC 8200 section 5). The checksum is not right after it: see FixICMP.
+func (p *Packet) LowerMTU(b []byte, by int) {
+	l4 := b[p.L4:][:icmpLen]
+	switch {
+	case p.Kind == KindIPv4 && p.ICMPType == 3 && p.ICMPCode == 4:
+		if old := int(binary.BigEndian.Uint16(l4[6:])); old != 0 { // a router older than RFC 1191 tells none
+			binary.BigEndian.PutUint16(l4[6:], uint16(min(max(old-by, 68), maxDatagram)))
+		}
+	case p.Kind == KindIPv6 && p.ICMPType == 2:
+		old := int64(binary.BigEndian.Uint32(l4[4:]))
+		binary.BigEndian.PutUint32(l4[4:], uint32(min(max(old-int64(by), 1280), 1<<32-1)))
+	}
+}
+
 // FixICMP computes the checksum of p, an ICMP or ICMPv6 packet in the frame b, after its payload was edited. What was wrong before would be right
 // after: verify first (ChecksumOK).
 func (p *Packet) FixICMP(b []byte) { p.setL4Checksum(p.l4Packet(b), icmpCsumOff) }

@@ -50,7 +50,7 @@ func parseIPv6(f *tap.Frame, b []byte, p *Packet) Reason {
 	}
 	p.L3, p.L4, p.L3Len = tap.EthernetLen, tap.EthernetLen+ipv6Len, uint32(total)
 	if len(ip) > total {
-		f.Trim(tap.EthernetLen + total)
+		trim(f, tap.EthernetLen+total)
 		b = b[:tap.EthernetLen+total]
 	}
 	if IsExtension(p.Proto) {

@@ -14,6 +14,8 @@ const (
 	NAT        Method = iota // destination becomes the server; the reply's source becomes the VIP
 	DR                       // direct routing: only the MAC changes; replies do not pass here
 	Masquerade               // a server's own connection to the world: the source becomes a DIP and a port of ours
+	FullNAT                  // both ends change: the client's becomes a DIP and a port of ours, the destination the server
+	FullNATTOA               // FullNAT while the server is to be told the client's address by a TCP option; see Rebind
 	NumMethods
 )
 
@@ -36,7 +38,8 @@ type Hop struct {
 }
 
 // Conn is one connection: the tuple as the client sends it (Client -> Virtual), and as the server gets it (Local -> Server).
-// With NAT and DR Local is Client; with DR Server's port is Virtual's; with Masquerade Server is Virtual. A flat value without pointers.
+// With NAT and DR Local is Client; with DR Server's port is Virtual's; with Masquerade Server is Virtual; with FullNAT all four differ. A flat
+// value without pointers.
 type Conn struct {
 	Client, Virtual, Local, Server                 stack.Addr
 	ClientPort, VirtualPort, LocalPort, ServerPort uint16
@@ -71,7 +74,7 @@ const (
 	Exists                 // the forward tuple has a connection already, which is unchanged
 	Clash                  // another connection's replies have the same tuple
 	Full                   // Options.Max connections are there
-	NoPort                 // every local port of the range is taken for that server
+	NoPort                 // every local port that the connection may have is taken for that server
 	numResults
 )
 

@@ -7,7 +7,7 @@ import "time"
 type Stats struct {
 	Inserted uint64 // connections made
 	Expired  uint64 // ended by their timer
-	Reopened uint64 // ended by a SYN after their end
+	Reopened uint64 // ended by a SYN after their end: their client's own, or one that needed the local port
 	Removed  uint64 // ended by Remove
 	Evicted  uint64 // ended to make room for another
 	Clashes  uint64 // not made: another one has the same reply tuple

@@ -27,7 +27,7 @@ func TestTable(t *testing.T) {
 
 // mixed are worlds whose inner LAN cannot carry what the outer one hands over: the director must cut and complete.
 func mixed() (specs []integration.Spec) {
-	for _, method := range []string{"nat", "dr"} {
+	for _, method := range integration.Methods {
 		for _, family := range []int{4, 6} {
 			specs = append(specs, integration.Spec{Method: method, Family: family, Offload: true, Mixed: true})
 		}

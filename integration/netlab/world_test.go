@@ -39,7 +39,8 @@ func TestWorlds(t *testing.T) {
 			less.Specs = append(less.Specs, s)
 		}
 	}
-	full.Specs = append(full.Specs, integration.Spec{Method: "nat", Offload: true, Mixed: true}, integration.Spec{Method: "dr", Family: 6, Offload: true, Mixed: true})
+	full.Specs = append(full.Specs, integration.Spec{Method: "nat", Offload: true, Mixed: true}, integration.Spec{Method: "dr", Family: 6, Offload: true, Mixed: true},
+		integration.Spec{Method: "fullnat", Offload: true, Mixed: true, WebKeys: "toa = true"})
 	build := func(t *testing.T, s integration.Spec) integration.World { return newWorld(t, s, Options{}) }
 	worldtest.RunTable(t, build, full)
 	worldtest.RunTable(t, build, less)
@@ -54,6 +55,8 @@ func TestWorldsOfChild(t *testing.T) {
 		{Method: "nat", Family: 6, Arms: 1},
 		{Method: "dr", Family: 4, Arms: 1},
 		{Method: "dr", Family: 6, Offload: true},
+		{Method: "fullnat", Family: 4, Arms: 1},
+		{Method: "fullnat", Family: 6, Offload: true},
 	} {
 		t.Run(s.String(), func(t *testing.T) {
 			var log bytes.Buffer

@@ -6,8 +6,8 @@
 //	content     bytes arrive as they were sent, both ways, over TCP and UDP, alone and many at once
 //	fragments   so do datagrams of up to 60 KB, which pass in fragments
 //	spread      connections are shared out as the scheduler and the weights say; each stays on its server
-//	address     a server sees the client's own address and port
-//	way         with nat answers pass the director, with dr they do not
+//	address     a server sees the client's own address and port, with fullnat the director's address
+//	way         with nat and fullnat answers pass the director, with dr they do not
 //	faults      no host counts a wrong checksum or a malformed packet
 //	accounts    the director's verdicts add up to the frames that it read, and none says that something is wrong
 //	close       no goroutine and no file descriptor outlives the world
@@ -15,6 +15,7 @@ package worldtest
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,7 +48,7 @@ func RunTable(t *testing.T, build Build, o Options) {
 
 // Specs is every combination of method, family, arms and offload, and some worlds that have more to them.
 func Specs() (specs []integration.Spec) {
-	for _, method := range []string{"nat", "dr"} {
+	for _, method := range integration.Methods {
 		for _, family := range []int{4, 6} {
 			for _, arms := range []int{1, 2} {
 				for _, offload := range []bool{false, true} {
@@ -63,6 +64,8 @@ func Specs() (specs []integration.Spec) {
 		integration.Spec{Method: "dr", Trunk: true, Family: 6, Offload: true},
 		integration.Spec{Method: "dr", Trunk: true},
 		integration.Spec{Method: "nat", Offload: true, Scheduler: "lc", Queues: 4},
+		integration.Spec{Method: "fullnat", WebKeys: "toa = true"},
+		integration.Spec{Method: "fullnat", Family: 6, Offload: true, WebKeys: "toa = true", Queues: 2},
 		integration.Spec{Method: "dr", Family: 6, Offload: true, Scheduler: "wlc", Weights: []int{1, 2, 3}, Servers: 4})
 }
 
@@ -94,6 +97,9 @@ func name(s integration.Spec) string {
 	n := s.String()
 	if s.Scheduler != "" {
 		n += "/" + s.Scheduler
+	}
+	if s.WebKeys != "" {
+		n += "/" + strings.ReplaceAll(s.WebKeys, " ", "")
 	}
 	return n
 }
