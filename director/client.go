@@ -64,6 +64,9 @@ func (w *worker) schedule(f *tap.Frame, hop flow.Hop) (Verdict, bool) {
 		return w.noServer(f, s), false
 	}
 	srv := s.servers[i]
+	if s.method == flow.NAT && srv.addr == p.Src {
+		return DropHairpin, false
+	}
 	c := newConn(p, s, srv, hop)
 	switch w.insert(&c, srv) {
 	case flow.Full:

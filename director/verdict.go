@@ -43,6 +43,7 @@ const (
 	DropNoAnswer      // an answer was due, but none may be sent: about an ICMP error, a later fragment, a broadcast (RFC 1122 3.2.2)
 	DropTableFull     // the connection table is full
 	DropClash         // another service's connection has the same client and server ports
+	DropHairpin       // by nat to the server that it came from, which would see itself as the sender; fullnat serves such clients
 	DropNoPort        // to leave from an address of ours, but it has no port to tell it by, or all are in use, or we have no address of its family
 	DropHostFull      // the host's queue or rate is exhausted
 	DropRateLimit     // an answer of ours was due, but too many were sent
@@ -88,6 +89,7 @@ var verdictNames = [verdictParse]string{
 	DropNoAnswer:      "drop-no-answer",
 	DropTableFull:     "drop-table-full",
 	DropClash:         "drop-clash",
+	DropHairpin:       "drop-hairpin",
 	DropNoPort:        "drop-no-port",
 	DropHostFull:      "drop-host-full",
 	DropRateLimit:     "drop-rate-limit",
