@@ -42,7 +42,19 @@ func fragmentWays(t *testing.T, family int) (ways []fragmentWay) {
 	stack.Parse(&left[0].frame, &q)
 	back := masq.base(ext, far, endpoint(q.Src, q.SrcPort))
 	inside := stack.AddrFrom(masq.spec.server(0).Addr())
+	full := newWorld(t, worldSpec{family: family, proto: "udp", method: "fullnat"})
+	_, left = full.step(ext, full.toVIP(0))
+	var o stack.Packet
+	stack.Parse(&left[0].frame, &o)
+	answer := full.base(in, endpoint(o.Dst, o.DstPort), endpoint(o.Src, o.SrcPort))
+	client, vip := full.spec.client(), full.spec.vip()
 	return []fragmentWay{
+		{"fullnat forward", full, ext, in, full.toVIPSpec(0), ForwardedFullNAT, func(p *stack.Packet, b []byte) {
+			p.SetEnds(b, false, &stack.Tuple{Src: o.Src, Dst: o.Dst, SrcPort: o.SrcPort, DstPort: o.DstPort})
+		}, serverMAC(0)},
+		{"fullnat reply", full, in, ext, answer, RepliedFullNAT, func(p *stack.Packet, b []byte) {
+			p.SetEnds(b, false, &stack.Tuple{Src: stack.AddrFrom(vip.Addr()), Dst: stack.AddrFrom(client.Addr()), SrcPort: vip.Port(), DstPort: client.Port()})
+		}, clientMAC},
 		{"nat forward", nat, ext, in, nat.toVIPSpec(0), ForwardedNAT, toServer, serverMAC(0)},
 		{"nat reply", nat, in, ext, nat.fromServerSpec(0, 0), RepliedNAT, toClient, clientMAC},
 		{"nat reply by route", byRoute, in, ext, byRoute.fromServerSpec(0, 0), RepliedNAT, toClient, clientMAC},
