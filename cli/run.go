@@ -119,11 +119,15 @@ func makeRoom(workers int) {
 	}
 }
 
-// openDevices opens the device of every interface; on failure those that are open come with the error.
+// openDevices opens the device of every interface, once for those that share it; on failure those that are open come with the error.
 func openDevices(c *conf.Config, e environment) ([]*tap.Device, error) {
 	devices := make([]*tap.Device, 0, len(c.Interfaces))
 	for i := range c.Interfaces {
 		ifc := &c.Interfaces[i]
+		if first := c.SharesWith(i); first != i {
+			devices = append(devices, devices[first])
+			continue
+		}
 		d, err := e.open(tap.Options{Name: ifc.Tap, Path: ifc.Device, Driver: ifc.Driver, Queues: ifc.Queues,
 			Bridge: ifc.Bridge, MTU: ifc.MTU, Log: e.log.With("interface", ifc.Name)})
 		if err != nil {
@@ -137,7 +141,10 @@ func openDevices(c *conf.Config, e environment) ([]*tap.Device, error) {
 // closeDevices closes them all, the last opened first.
 func closeDevices(devices []*tap.Device) error {
 	var errs []error
-	for _, d := range slices.Backward(devices) {
+	for i, d := range slices.Backward(devices) {
+		if slices.Index(devices, d) != i {
+			continue // shared
+		}
 		if err := d.Close(); err != nil {
 			errs = append(errs, fmt.Errorf("close %s: %w", d.Name, err))
 		}

@@ -19,6 +19,7 @@ type Interface struct {
 	Name       string         // ours
 	Tap        string         // the kernel's name; empty with Device
 	Device     string         // a macvtap's character device, "/dev/tap7"
+	VLAN       int            // the 802.1Q tag of its frames, 1 to 4094; 0: none
 	Driver     string         // "auto", "linux" or "water"
 	Bridge     string         // a bridge to join; empty: none
 	MAC        [6]byte        // our own; zero: the default, chosen when the device is open
@@ -28,6 +29,17 @@ type Interface struct {
 	Forward    bool           // route on what is addressed to us as a gateway and not load-balanced
 	Masquerade bool           // what is routed out of this interface leaves with its DIP as source
 	Reply      string         // "last-hop" or "route"
+}
+
+// SharesWith returns the first interface on the same TAP or device as interface i: i itself where it is that one. They differ in VLAN, and have
+// Driver, Bridge, Queues and MTU in common.
+func (c *Config) SharesWith(i int) int {
+	for j := range i {
+		if c.Interfaces[j].Tap == c.Interfaces[i].Tap && c.Interfaces[j].Device == c.Interfaces[i].Device {
+			return j
+		}
+	}
+	return i
 }
 
 // Route is one [[route]].
@@ -57,6 +69,10 @@ type Service struct {
 	HashFallback bool // sh, dh, mh, quic: a client of a server that takes no connections goes to another
 	MHTableSize  int  // mh, quic: slots of the Maglev table, one of MHTableSizes(); else 0
 	QUICIDLength int  // quic: bytes of every Server.QUICID; else 0
+
+	Allow, Deny    []netip.Prefix // who may open connections: the longest prefix decides; without Allow everybody else may; none is in both
+	RatePerSource  int            // connections that one IPv4 address or IPv6 /64 may open per second; 0: any
+	BurstPerSource int            // and at once, after a silence; 0 with RatePerSource 0
 }
 
 // Server is one [[service.server]]: a real server.
@@ -81,10 +97,11 @@ type Tunnel struct {
 
 // Limits is [limits]: the bounds of memory and of work.
 type Limits struct {
-	Connections int // entries of the connection table at most
-	ICMPRate    int // ICMP errors and resets that the director makes itself, per second at most
-	Fragments   int // fragments held at most while their datagram's first has not come
-	HostRate    int // frames to the director's own IP host, per second at most
+	Connections int  // entries of the connection table at most
+	EarlyDrop   bool // when they are all in use, a new connection takes the place of a half-open, closed or idle one
+	ICMPRate    int  // ICMP errors and resets that the director makes itself, per second at most
+	Fragments   int  // fragments held at most while their datagram's first has not come
+	HostRate    int  // frames to the director's own IP host, per second at most
 }
 
 // Timeouts is [timeouts]: ipvsadm --set's three values, and that of fragments.

@@ -15,7 +15,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add(Reference)
 	f.Add(good)
 	f.Add(inIPv6(good))
-	for _, tc := range slices.Concat(filesAndInterfaces, routesAndServices, hashing, ofOneFamily, quicIDs) {
+	for _, tc := range slices.Concat(filesAndInterfaces, routesAndServices, hashing, defence, vlans, ofOneFamily, quicIDs) {
 		f.Add(strings.NewReplacer(tc.edits...).Replace(good))
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -61,6 +61,7 @@ func checkConsistent(t *testing.T, c *Config) {
 	for _, f := range c.Interfaces {
 		expect(f.Name != "" && (f.Tap == "") != (f.Device == "") && len(f.Tap) <= 15, "interface", f)
 		expect(f.MAC[0]&1 == 0 && f.Queues >= 0 && f.Queues <= 16 && (f.MTU == 0 || f.MTU >= 576 && f.MTU <= 65535), "interface", f)
+		expect(f.VLAN >= 0 && f.VLAN <= 4094, "VLAN", f)
 		expect(f.Driver != "" && f.Reply != "", "interface", f)
 	}
 	for _, r := range c.Routes {
@@ -68,6 +69,10 @@ func checkConsistent(t *testing.T, c *Config) {
 	}
 	for _, v := range c.Services {
 		checkHashingConsistent(expect, v)
+		expect(v.RatePerSource >= 0 && (v.RatePerSource == 0) == (v.BurstPerSource == 0), "rate", v)
+		for _, p := range slices.Concat(v.Allow, v.Deny) {
+			expect(p.IsValid() && p == p.Masked() && !p.Addr().Is4In6() && slices.Contains(v.Allow, p) != slices.Contains(v.Deny, p), "source", p)
+		}
 		expect(v.Name != "" && usable(v.Listen) && known(v.Interface) && len(v.Servers) > 0, "service", v)
 		expect(slices.Contains(methods.now, v.Method) && slices.Contains(schedulers.now, v.Scheduler) && v.OnNoServer != "", "service", v)
 		expect(v.TunnelTTL >= 0 && v.TunnelTTL <= 255 && (v.MSSClamp == 0 || v.MSSClamp >= 88 && v.MSSClamp <= 65495), "service", v)

@@ -10,6 +10,7 @@ import (
 const (
 	maxInterfaces  = 64
 	maxQueues      = 16
+	maxVLAN        = 4094 // IEEE 802.1Q: 4095 is reserved
 	minMTU         = 576  // bytes of L3: what every IPv4 host must take (RFC 791)
 	minMTU6        = 1280 // bytes of L3: IPv6's least (RFC 8200 section 5)
 	maxMTU         = 65535
@@ -55,6 +56,7 @@ func (d *draft) readInterface(s *section) {
 		Name:      s.label("ext"),
 		Tap:       s.text("tap"),
 		Device:    s.text("device"),
+		VLAN:      s.whole("vlan", span{0, 0, maxVLAN}),
 		Driver:    s.word("driver", drivers),
 		Bridge:    s.text("bridge"),
 		MAC:       readMAC(s),
@@ -193,6 +195,7 @@ func (d *draft) readService(s *section) {
 	d.owners = append(d.owners, s.text("interface"))
 	readHashing(s, &v)
 	tunnel := readTunnelService(s, &v)
+	readDefence(s, &v)
 	servers := s.many("server", "no server: write [[service.server]] with an address")
 	for _, server := range servers {
 		v.Servers = append(v.Servers, readServer(server, &v, tunnel))
@@ -239,6 +242,7 @@ func (d *draft) readLimits(s *section) {
 	d.c.Limits = Limits{
 		Connections: s.whole("connections", span{1 << 20, 1, maxConnections}),
 		Fragments:   s.whole("fragments", span{1024, 0, maxFragments}),
+		EarlyDrop:   s.yesUnless("early_drop"),
 		ICMPRate:    s.whole("icmp_rate", span{1000, 0, maxRate}),
 		HostRate:    s.whole("host_rate", span{20000, 1, maxRate}),
 	}

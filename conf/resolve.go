@@ -6,6 +6,7 @@ import "net/netip"
 // Where nothing can be filled in -1 or the zero value stays, and stage 4 says why.
 func (d *draft) resolve() {
 	c := d.c
+	d.shareTaps()
 	for i := range c.Routes {
 		c.Routes[i].Interface, _ = d.onLink(c.Routes[i].Via)
 	}

@@ -7,10 +7,10 @@ import (
 	"text/tabwriter"
 )
 
-// Table writes what the director would do with c, for people: one table each of interfaces, routes, services, servers and QUIC ids, with what was
-// left out of the file filled in, and a last one of limits and timeouts. The error is the writer's.
+// Table writes what the director would do with c, for people: one table each of interfaces, routes, services, servers, tunnels, QUIC ids and defence, with what
+// was left out of the file filled in, and a last one of limits and timeouts. The error is the writer's.
 func Table(w io.Writer, c *Config) error {
-	for _, table := range []func(io.Writer, *Config){tableInterfaces, tableRoutes, tableServices, tableServers, tableTunnels, tableQUIC, tableBounds} {
+	for _, table := range []func(io.Writer, *Config){tableInterfaces, tableRoutes, tableServices, tableServers, tableTunnels, tableQUIC, tableDefence, tableBounds} {
 		columns := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 		table(columns, c)
 		if err := columns.Flush(); err != nil {
@@ -43,11 +43,19 @@ func tableInterfaces(w io.Writer, c *Config) {
 func attachedTo(f *Interface) string {
 	switch {
 	case f.Device != "":
-		return f.Device
+		return f.Device + vlanText(f)
 	case f.Bridge != "":
-		return f.Tap + " in " + f.Bridge
+		return f.Tap + " in " + f.Bridge + vlanText(f)
 	}
-	return f.Tap
+	return f.Tap + vlanText(f)
+}
+
+// vlanText is the tag, if there is one.
+func vlanText(f *Interface) string {
+	if f.VLAN == 0 {
+		return ""
+	}
+	return fmt.Sprint(" vlan ", f.VLAN)
 }
 
 // options lists what is switched on.
@@ -135,6 +143,24 @@ func tableQUIC(w io.Writer, c *Config) {
 	}
 }
 
+// tableDefence shows who may connect to a service; it is left out where everybody may.
+func tableDefence(w io.Writer, c *Config) {
+	title := false
+	for i := range c.Services {
+		v := &c.Services[i]
+		if len(v.Allow)+len(v.Deny)+v.RatePerSource == 0 {
+			continue
+		}
+		if !title {
+			row(w)
+			row(w, "DEFENCE OF", "ALLOW", "DENY", "RATE PER SOURCE", "BURST")
+			title = true
+		}
+		row(w, v.Name, orWord(len(v.Allow) > 0, join(v.Allow), "all"), orWord(len(v.Deny) > 0, join(v.Deny), "none"),
+			orWord(v.RatePerSource > 0, v.RatePerSource, "any"), orWord(v.BurstPerSource > 0, v.BurstPerSource, "any"))
+	}
+}
+
 // tableServers shows the way to each real server: the part of the file's meaning that is hardest to see in it.
 func tableServers(w io.Writer, c *Config) {
 	row(w)
@@ -176,6 +202,7 @@ func tableBounds(w io.Writer, c *Config) {
 	row(w, "LIMIT", "VALUE")
 	row(w, "connections", c.Limits.Connections)
 	row(w, "fragments", fmt.Sprint(c.Limits.Fragments, " held"))
+	row(w, "early_drop", c.Limits.EarlyDrop)
 	row(w, "icmp_rate", fmt.Sprint(c.Limits.ICMPRate, " per second"))
 	row(w, "host_rate", fmt.Sprint(c.Limits.HostRate, " per second"))
 	row(w, "timeout tcp", c.Timeouts.TCP)

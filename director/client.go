@@ -53,7 +53,13 @@ func (w *worker) schedule(f *tap.Frame, hop flow.Hop) (Verdict, bool) {
 	switch {
 	case p.Proto == stack.ProtoTCP && p.TCPFlags&stack.RST != 0:
 		return DropStray, false
-	case s == nil, p.Proto == stack.ProtoTCP && p.TCPFlags&stack.SYN == 0:
+	case s == nil:
+		return w.reject(f), false
+	}
+	if v, ok := w.admit(s); !ok {
+		return v, false
+	}
+	if p.Proto == stack.ProtoTCP && p.TCPFlags&stack.SYN == 0 {
 		return w.reject(f), false
 	}
 	i := s.scheduler.Pick(w.request(f))
@@ -61,6 +67,9 @@ func (w *worker) schedule(f *tap.Frame, hop flow.Hop) (Verdict, bool) {
 		return w.noServer(f, s), false
 	}
 	srv := s.servers[i]
+	if s.method == flow.NAT && srv.addr == p.Src {
+		return DropHairpin, false
+	}
 	c := newConn(p, s, srv, hop)
 	switch w.insert(&c, srv) {
 	case flow.Full:

@@ -3,6 +3,7 @@ package director
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"unicode"
@@ -106,8 +107,18 @@ func (d *Director) Verdicts() map[string]uint64 {
 }
 
 func (d *Director) deviceCounters(l *counterList) {
+	ifaces := d.view.Load().ifaces
 	for i, dev := range d.devices {
-		l.addFields("", dev.Stats(), "interface="+d.view.Load().ifaces[i].name)
+		if slices.Index(d.devices, dev) < i {
+			continue // counted already
+		}
+		var names []string
+		for j := i; j < len(ifaces); j++ {
+			if d.devices[j] == dev {
+				names = append(names, ifaces[j].name)
+			}
+		}
+		l.addFields("", dev.Stats(), "interface="+strings.Join(names, ","))
 	}
 }
 
@@ -116,6 +127,7 @@ func (d *Director) serviceCounters(l *counterList) {
 		who := "service=" + s.name
 		s.traffic.list(l, "service", who)
 		l.add("service_no_server", s.noServer.Load(), who)
+		s.defence.list(l, who)
 		for _, srv := range s.servers {
 			srv.list(l, who)
 		}

@@ -31,7 +31,7 @@ import (
 // Options are what a director is made of.
 type Options struct {
 	Config  *conf.Config
-	Devices []*tap.Device // one for each Config.Interfaces, in that order; the director does not close them
+	Devices []*tap.Device // one for each Config.Interfaces, in that order, the same for those that share a TAP; the director does not close them
 	Log     *slog.Logger  // nil: slog.Default
 }
 
@@ -69,12 +69,16 @@ func New(o Options) (*Director, error) {
 		return nil, err
 	}
 	d.view.Store(v)
-	d.table = flow.New(flow.Options{Max: o.Config.Limits.Connections, Timeouts: timeouts(o.Config), Count: d.count})
+	tables := flow.Options{Max: o.Config.Limits.Connections, Timeouts: timeouts(o.Config), Count: d.count}
+	if o.Config.Limits.EarlyDrop {
+		tables.Evicted = d.evicted
+	}
+	d.table = flow.New(tables)
 	d.frags = frag.New[fate](fragments(o.Config))
 	if d.host, err = host.New(d.hostOptions(o.Config)); err != nil {
 		return nil, err
 	}
-	d.addWorkers()
+	d.addWorkers(o.Config)
 	return d, nil
 }
 
@@ -130,22 +134,26 @@ func (d *Director) panicked(r any) {
 }
 
 // addWorkers makes one worker for each queue of each device.
-func (d *Director) addWorkers() {
+func (d *Director) addWorkers(c *conf.Config) {
 	for i, dev := range d.devices {
+		if c.SharesWith(i) != i {
+			continue
+		}
+		trunk := newTrunk(c, i)
 		for q := range dev.Queues {
-			d.workers = append(d.workers, d.newWorker(i, q))
+			d.workers = append(d.workers, d.newWorker(i, q, trunk))
 		}
 	}
 }
 
-func (d *Director) newWorker(iface, q int) *worker {
+func (d *Director) newWorker(iface, q int, trunk *trunk) *worker {
 	w := &worker{
-		d: d, in: uint16(iface), queue: d.devices[iface].Queues[q],
+		d: d, in: uint16(iface), trunk: trunk, queue: d.devices[iface].Queues[q],
 		arena: tap.NewArena(arenaSize), made: make([]tap.Frame, 0, madeFrames),
 	}
-	for _, dev := range d.devices {
+	for i, dev := range d.devices {
 		w.outs = append(w.outs, out{
-			queue: dev.Queues[q%len(dev.Queues)], offload: dev.Offload, batch: make([]*tap.Frame, 0, tap.Batch+madeFrames),
+			queue: dev.Queues[q%len(dev.Queues)], vlan: d.view.Load().ifaces[i].vlan, offload: dev.Offload, batch: make([]*tap.Frame, 0, tap.Batch+madeFrames),
 		})
 	}
 	w.cut = newCutter(w.arena, w.own)
@@ -164,7 +172,7 @@ func (d *Director) mtus() []int {
 func (d *Director) neighLinks(c *conf.Config) []neigh.Link {
 	var links []neigh.Link
 	for i := range c.Interfaces {
-		links = append(links, neigh.Link{Name: c.Interfaces[i].Name, MAC: c.Interfaces[i].MAC, Addresses: c.Interfaces[i].Addresses, Send: d.sender(i)})
+		links = append(links, neigh.Link{Name: c.Interfaces[i].Name, MAC: c.Interfaces[i].MAC, Addresses: c.Interfaces[i].Addresses, Send: d.sender(i, c.Interfaces[i].VLAN)})
 	}
 	return links
 }
@@ -174,7 +182,7 @@ func (d *Director) hostOptions(c *conf.Config) host.Options {
 	for i := range c.Interfaces {
 		o.Links = append(o.Links, host.Link{
 			Name: c.Interfaces[i].Name, MAC: c.Interfaces[i].MAC, MTU: d.devices[i].MTU, Offload: d.devices[i].Offload,
-			Addresses: c.Interfaces[i].Addresses, VIPs: vipsOf(c, i), Send: d.sender(i),
+			Addresses: c.Interfaces[i].Addresses, VIPs: vipsOf(c, i), Send: d.sender(i, c.Interfaces[i].VLAN),
 		})
 	}
 	for _, r := range c.Routes {
@@ -197,9 +205,9 @@ func vipsOf(c *conf.Config, iface int) (vips []netip.Addr) {
 
 // sender returns a function that writes one frame out of an interface: for the resolver and the host, beside the path. It may be called by
 // several goroutines; a frame that the device cannot carry is cut in memory of its own.
-func (d *Director) sender(iface int) func(*tap.Frame) {
+func (d *Director) sender(iface, vlan int) func(*tap.Frame) {
 	dev := d.devices[iface]
-	write := func(f *tap.Frame) { dev.Queues[0].Write([]*tap.Frame{f}) }
+	write := tagged(uint16(vlan), func(f *tap.Frame) { dev.Queues[0].Write([]*tap.Frame{f}) })
 	return func(f *tap.Frame) {
 		if dev.Offload.Carries(f.Header) && f.Len() <= dev.MTU+tap.EthernetLen {
 			write(f)

@@ -2,6 +2,7 @@ package director
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 
 	"tapdirector/director/frag"
@@ -42,15 +43,35 @@ func fragmentWays(t *testing.T, family int) (ways []fragmentWay) {
 	stack.Parse(&left[0].frame, &q)
 	back := masq.base(ext, far, endpoint(q.Src, q.SrcPort))
 	inside := stack.AddrFrom(masq.spec.server(0).Addr())
-	return []fragmentWay{
+	full := newWorld(t, worldSpec{family: family, proto: "udp", method: "fullnat"})
+	_, left = full.step(ext, full.toVIP(0))
+	var o stack.Packet
+	stack.Parse(&left[0].frame, &o)
+	answer := full.base(in, endpoint(o.Dst, o.DstPort), endpoint(o.Src, o.SrcPort))
+	client, vip := full.spec.client(), full.spec.vip()
+	nothing := func(*stack.Packet, []byte) {}
+	for _, kind := range tunKinds {
+		for _, outer := range []int{4, 6} {
+			tun := newWorld(t, worldSpec{family: family, outer: outer, proto: "udp", method: "tun", service: kind.toml, mtu: 1600})
+			tun.step(ext, tun.toVIP(0))
+			ways = append(ways, fragmentWay{fmt.Sprintf("tun forward, %s, IPv%d", kind.name, outer), tun, ext, in, tun.toVIPSpec(0), ForwardedTUN, nothing, serverMAC(0)})
+		}
+	}
+	return append(ways, []fragmentWay{
+		{"fullnat forward", full, ext, in, full.toVIPSpec(0), ForwardedFullNAT, func(p *stack.Packet, b []byte) {
+			p.SetEnds(b, false, &stack.Tuple{Src: o.Src, Dst: o.Dst, SrcPort: o.SrcPort, DstPort: o.DstPort})
+		}, serverMAC(0)},
+		{"fullnat reply", full, in, ext, answer, RepliedFullNAT, func(p *stack.Packet, b []byte) {
+			p.SetEnds(b, false, &stack.Tuple{Src: stack.AddrFrom(vip.Addr()), Dst: stack.AddrFrom(client.Addr()), SrcPort: vip.Port(), DstPort: client.Port()})
+		}, clientMAC},
 		{"nat forward", nat, ext, in, nat.toVIPSpec(0), ForwardedNAT, toServer, serverMAC(0)},
 		{"nat reply", nat, in, ext, nat.fromServerSpec(0, 0), RepliedNAT, toClient, clientMAC},
 		{"nat reply by route", byRoute, in, ext, byRoute.fromServerSpec(0, 0), RepliedNAT, toClient, clientMAC},
-		{"dr forward", dr, ext, in, dr.toVIPSpec(0), ForwardedDR, func(*stack.Packet, []byte) {}, serverMAC(0)},
+		{"dr forward", dr, ext, in, dr.toVIPSpec(0), ForwardedDR, nothing, serverMAC(0)},
 		{"masquerade", masq, in, ext, masq.outbound(5353, far), Masqueraded, func(p *stack.Packet, b []byte) { p.SetSrc(b, false, q.Src, q.SrcPort) },
 			stack.MAC{2, 0, 0, 0, 0xfa, 1}},
 		{"demasquerade", masq, ext, in, back, Demasqueraded, func(p *stack.Packet, b []byte) { p.SetDst(b, false, inside, 5353) }, serverMAC(0)},
-	}
+	}...)
 }
 
 // eachFragmentWay runs a test for each way and family.
@@ -95,7 +116,7 @@ func (way *fragmentWay) pass(t *testing.T, frames []tap.Frame, want *tap.Frame) 
 			if l.iface != way.out {
 				t.Fatalf("fragment %d left by interface %d, want %d", i, l.iface, way.out)
 			}
-			out = append(out, l.frame)
+			out = append(out, way.unwrapped(t, l.frame))
 		}
 	}
 	got, err := packettest.Reassemble(out)
@@ -109,6 +130,17 @@ func (way *fragmentWay) pass(t *testing.T, frames []tap.Frame, want *tap.Frame) 
 	if stack.Parse(&got, &p) != stack.ReasonNone || !stack.ChecksumOK(&got, &p) {
 		t.Fatalf("reassembled it has a wrong checksum: %s", stack.Describe(got.Bytes()))
 	}
+}
+
+// unwrapped is a frame that left, out of its tunnel if the way has one.
+func (way *fragmentWay) unwrapped(t *testing.T, f tap.Frame) tap.Frame {
+	t.Helper()
+	if way.verdict != ForwardedTUN {
+		return f
+	}
+	_, inner, _ := way.world.unwrap(&f)
+	stack.SetMACs(inner.Bytes(), stack.DstMAC(f.Bytes()), stack.SrcMAC(f.Bytes()))
+	return inner
 }
 
 // settled fails unless every datagram is complete and every held frame accounted for.

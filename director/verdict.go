@@ -29,10 +29,13 @@ const (
 	TunnelError      // an ICMP error about a packet of a tunnel: learned from, but there is no client to tell
 
 	DropOtherHost     // not to our MAC: a bridge flooded it
+	DropVLAN          // on a trunk: a tag, or none, that is no interface's; or a tag of priority only
 	DropMulticast     // multicast or broadcast that nobody here wants
 	DropEtherType     // neither IP nor ARP
 	DropMartian       // its source is an address of ours
 	DropNotOurs       // its destination is not ours and this interface does not forward
+	DropDenied        // the service is not for its source
+	DropSourceRate    // its source opens connections too fast
 	DropNoServer      // no server can take it and the service says drop
 	DropNoNeighbour   // the next hop's MAC is unknown and no more frames can be parked
 	DropFragment      // a fragment of a datagram whose first one did not go on, or whose fragments contradict each other
@@ -42,6 +45,7 @@ const (
 	DropNoAnswer      // an answer was due, but none may be sent: about an ICMP error, a later fragment, a broadcast (RFC 1122 3.2.2)
 	DropTableFull     // the connection table is full
 	DropClash         // another service's connection has the same client and server ports
+	DropHairpin       // by nat to the server that it came from, which would see itself as the sender; fullnat serves such clients
 	DropNoPort        // to leave from an address of ours, but it has no port to tell it by, or all are in use, or we have no address of its family
 	DropHostFull      // the host's queue or rate is exhausted
 	DropRateLimit     // an answer of ours was due, but too many were sent
@@ -73,10 +77,13 @@ var verdictNames = [verdictParse]string{
 	SentTooBig:        "sent-too-big",
 	TunnelError:       "tunnel-error",
 	DropOtherHost:     "drop-other-host",
+	DropVLAN:          "drop-vlan",
 	DropMulticast:     "drop-multicast",
 	DropEtherType:     "drop-ethertype",
 	DropMartian:       "drop-martian",
 	DropNotOurs:       "drop-not-ours",
+	DropDenied:        "drop-denied",
+	DropSourceRate:    "drop-source-rate",
 	DropNoServer:      "drop-no-server",
 	DropNoNeighbour:   "drop-no-neighbour",
 	DropFragment:      "drop-fragment",
@@ -86,6 +93,7 @@ var verdictNames = [verdictParse]string{
 	DropNoAnswer:      "drop-no-answer",
 	DropTableFull:     "drop-table-full",
 	DropClash:         "drop-clash",
+	DropHairpin:       "drop-hairpin",
 	DropNoPort:        "drop-no-port",
 	DropHostFull:      "drop-host-full",
 	DropRateLimit:     "drop-rate-limit",

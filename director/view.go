@@ -30,6 +30,7 @@ type iface struct {
 	name       string
 	mac        stack.MAC
 	mtu        uint32
+	vlan       uint16 // 0: no tag
 	forward    bool
 	masquerade bool
 	byRoute    bool       // replies to clients seen here follow the routing table, not the last hop
@@ -60,6 +61,7 @@ type service struct {
 	servers   []*server
 	reject    bool // what no server can take is answered, not dropped
 
+	defence
 	traffic
 	noServer counter
 }
@@ -108,7 +110,7 @@ func newView(c *conf.Config, mtus []int, pin func(iface int, a netip.Addr, stati
 }
 
 func newIface(c *conf.Interface, mtu int) iface {
-	i := iface{name: c.Name, mac: c.MAC, mtu: uint32(mtu), forward: c.Forward, masquerade: c.Masquerade, byRoute: c.Reply == "route"}
+	i := iface{name: c.Name, mac: c.MAC, mtu: uint32(mtu), vlan: uint16(c.VLAN), forward: c.Forward, masquerade: c.Masquerade, byRoute: c.Reply == "route"}
 	for _, p := range c.Addresses {
 		if a := stack.AddrFrom(p.Addr()); a.Is4() && i.dip4.IsZero() {
 			i.dip4 = a
@@ -143,6 +145,7 @@ func (v *view) addService(c *conf.Service, pin func(int, netip.Addr, stack.MAC) 
 		method:  methods[c.Method],
 		reject:  c.OnNoServer != "drop",
 	}
+	s.defend(c)
 	if c.TOA {
 		s.method = flow.FullNATTOA
 	}

@@ -17,6 +17,7 @@ import (
 // A worker owns one queue of one interface and carries each of its frames all the way, in this order; the files are named after the steps:
 //
 //	queue.Read     frames, borrowed until the next Read
+//	  untag        on a trunk: whose interface is it?                         vlan.go
 //	  step         parse; what is it, and for whom?                           worker.go
 //	    fragment   of a datagram: the way of its first one                    fragment.go
 //	    client     to a VIP: connection, or service, scheduler, connection    client.go
@@ -38,7 +39,8 @@ type worker struct {
 	d     *Director
 	view  *view         // of this batch
 	now   time.Duration // of this batch, since the director's start
-	in    uint16        // the interface it reads
+	in    uint16        // the interface it reads; on a trunk that of the frame in hand
+	trunk *trunk        // nil: one interface, without tags
 	queue tap.Queue
 	p     stack.Packet // the frame in hand
 	conn  flow.Conn    // its connection, when it has one
@@ -79,7 +81,11 @@ func (w *worker) run(ctx context.Context) error {
 func (w *worker) batch(frames []tap.Frame) {
 	w.view, w.now = w.d.view.Load(), w.d.clock()
 	for w.next = 0; w.next < len(frames); {
-		w.steps(frames)
+		if w.trunk == nil {
+			w.steps(frames)
+		} else {
+			w.trunkSteps(frames)
+		}
 	}
 	w.flush()
 	w.frames.Add(uint64(len(frames)))
@@ -93,15 +99,18 @@ func (w *worker) batch(frames []tap.Frame) {
 
 // steps carries the frames from w.next on, up to the end or the first that panics.
 func (w *worker) steps(frames []tap.Frame) {
-	defer func() {
-		if r := recover(); r != nil {
-			w.counts[DropPanic]++
-			w.next++
-			w.d.panicked(r)
-		}
-	}()
+	defer w.afterPanic()
 	for ; w.next < len(frames); w.next++ {
 		w.counts[w.step(&frames[w.next])]++
+	}
+}
+
+// afterPanic, deferred, leaves behind a frame that panicked.
+func (w *worker) afterPanic() {
+	if r := recover(); r != nil {
+		w.counts[DropPanic]++
+		w.next++
+		w.d.panicked(r)
 	}
 }
 

@@ -53,6 +53,7 @@ type Interface struct {
 	Name      string // also that of its LAN
 	MAC       stack.MAC
 	Addresses []netip.Prefix
+	VLAN      uint16 // its tag, on the TAP that it shares with the others; 0: none
 }
 
 // NewPlan works out a spec.
@@ -68,6 +69,11 @@ func NewPlan(s Spec) (*Plan, error) {
 		p.Servers = append(p.Servers, p.server(i))
 	}
 	p.Interfaces = p.interfaces()
+	for i := range p.Interfaces {
+		if s.Trunk {
+			p.Interfaces[i].VLAN = uint16(100 * (i + 1))
+		}
+	}
 	return p, nil
 }
 
@@ -148,11 +154,15 @@ func (p *Plan) MTU(lan string) int {
 func (p *Plan) Offload(lan string) bool { return p.Spec.Offload && !(p.Spec.Mixed && lan == Int) }
 
 // Config renders the lb.toml of the plan: interfaces, and the services web (TCP) and datagrams (UDP) on the VIP. The taps are the kernel's
-// names of the director's devices, by interface; one not named is "tap-" and its interface.
+// names of the director's devices, by interface (of a trunk: ext's); one not named is "tap-" and its interface.
 func (p *Plan) Config(taps map[string]string) string {
 	var b strings.Builder
 	for _, i := range p.Interfaces {
-		p.renderInterface(&b, i, orDefault(taps[i.Name], "tap-"+i.Name))
+		name := i.Name
+		if i.VLAN != 0 {
+			name = Ext
+		}
+		p.renderInterface(&b, i, orDefault(taps[name], "tap-"+name))
 	}
 	p.renderService(&b, "web", "tcp")
 	p.renderService(&b, "datagrams", "udp")
@@ -163,6 +173,9 @@ func (p *Plan) Config(taps map[string]string) string {
 func (p *Plan) renderInterface(b *strings.Builder, i Interface, tap string) {
 	fmt.Fprintf(b, "[[interface]]\nname      = %q\ntap       = %q\nmac       = %q\n", i.Name, tap, macString(i.MAC))
 	fmt.Fprintf(b, "addresses = [%s]\nqueues    = %d\n", quoted(i.Addresses), p.Spec.Queues)
+	if i.VLAN != 0 {
+		fmt.Fprintf(b, "vlan      = %d\n", i.VLAN)
+	}
 	if p.Spec.Masquerade && i.Name == Ext {
 		b.WriteString("masquerade = true\n")
 	}

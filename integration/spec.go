@@ -39,9 +39,10 @@ type Spec struct {
 	Weights   []int  // of the servers in order; those not named weigh 1
 	Offload   bool   // hosts and devices hand over partial checksums and superpackets
 	Mixed     bool   // with Offload and two arms: ext has it, int has not, so the director must cut and complete
+	Trunk     bool   // with two arms: both interfaces of the director are on one TAP, with VLANs 100 (ext) and 200 (int)
 	Queues    int    // of each device of the director; 0: 1
 	MTU       int    // of both LANs; 0: 1500
-	IntMTU    int    // of LAN int; 0: MTU, with tun 60 more
+	IntMTU    int    // of LAN int; 0: MTU, with tun and no trunk 60 more
 
 	Tunnel      string // with tun: "ipip" (and ""), "gue" or "gre"
 	OuterFamily int    // with tun: of the servers' addresses in int; 0: Family
@@ -76,6 +77,9 @@ func (s Spec) String() string {
 	default:
 		name += "/offload=off"
 	}
+	if s.Trunk {
+		name += "/trunk"
+	}
 	return name
 }
 
@@ -90,7 +94,9 @@ func (s Spec) complete() (Spec, error) {
 	s.OuterFamily = orDefault(s.OuterFamily, s.Family)
 	if s.Method == "tun" {
 		s.Tunnel = orDefault(s.Tunnel, "ipip")
-		s.IntMTU = orDefault(s.IntMTU, s.MTU+tunnelRoom)
+		if !s.Trunk {
+			s.IntMTU = orDefault(s.IntMTU, s.MTU+tunnelRoom)
+		}
 	}
 	s.IntMTU = orDefault(s.IntMTU, s.MTU)
 	s.Log = orDefault(s.Log, slog.New(slog.DiscardHandler))
@@ -109,6 +115,8 @@ func (s Spec) complete() (Spec, error) {
 		return s, fmt.Errorf("weights %v: at most one for each of the %d servers, none negative", s.Weights, s.Servers)
 	case s.Mixed && (!s.Offload || s.Arms != 2):
 		return s, fmt.Errorf("mixed offload needs offload and two arms")
+	case s.Trunk && (s.Arms != 2 || s.Mixed || s.IntMTU != s.MTU):
+		return s, fmt.Errorf("a trunk needs two arms with the same offload and MTU")
 	}
 	return s, nil
 }

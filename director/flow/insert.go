@@ -10,7 +10,7 @@ import (
 // Where another connection is in the way nothing changes:
 // Exists when one has the same forward tuple (two workers met the same first packet; it is copied to out);
 // Clash when replies would pass here and one has the same reply tuple (a client that reaches one server through two services);
-// Full at Options.Max.
+// Full at Options.Max, unless another connection may be evicted for it.
 //
 // For methods with replies Local must be Client, port and all: any other goes through InsertLocal (here it is a Clash unless its shard
 // happens to fit).
@@ -125,7 +125,7 @@ type newcomer struct {
 
 // add makes the entry, whose keys are free.
 func (t *Table) add(s *shard, forward, reply *key, n newcomer) Result {
-	if t.live.Add(1) > t.max {
+	if t.live.Add(1) > t.max && !t.evict(s, n.tick) {
 		t.live.Add(-1)
 		s.stats.full++
 		return Full

@@ -55,7 +55,7 @@ func TestBench(t *testing.T) {
 			var out, progress bytes.Buffer
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
-			args := []string{"-rounds", "1", "-span", "20ms", "-family", family, "-json", file}
+			args := []string{"-rounds", "1", "-span", "100ms", "-family", family, "-json", file}
 			if err := run(ctx, args, &out, &progress); err != nil {
 				t.Fatalf("%v\n%s", err, &progress)
 			}

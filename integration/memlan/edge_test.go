@@ -37,7 +37,7 @@ func TestTTLIsDecrementedOnce(t *testing.T) {
 	methods(t, integration.Spec{}, func(t *testing.T, w *memlan.World, p *probe) {
 		var ttl atomic.Uint32
 		w.Observe(func(point, dir string, b []byte) {
-			f, q := tap.NewFrame(tap.Header{}, b), stack.Packet{}
+			f, q := tap.NewFrame(tap.Header{}, unwrapped(b)), stack.Packet{}
 			if point[0] == 's' && dir == "in" && stack.Parse(&f, &q) == stack.ReasonNone && q.Proto == stack.ProtoUDP {
 				ttl.Store(uint32(q.TTL))
 			}
@@ -87,8 +87,8 @@ func TestTooBig(t *testing.T) {
 			if a.Proto == stack.ProtoICMPv6 {
 				mtu = binary.BigEndian.Uint32(a.Bytes()[a.L4+4:])
 			}
-			if mtu != 1400 {
-				t.Errorf("%s: MTU %d, want 1400", name, mtu)
+			if want := 1400 - overhead(w); mtu != want {
+				t.Errorf("%s: MTU %d, want %d", name, mtu, want)
 			}
 		}
 	})
@@ -97,6 +97,9 @@ func TestTooBig(t *testing.T) {
 // TestSuperpacketsStayWhole: one whose segments fit arrives in one piece, with the segment size it left with.
 func TestSuperpacketsStayWhole(t *testing.T) {
 	methods(t, integration.Spec{Offload: true, IntMTU: 1400}, func(t *testing.T, w *memlan.World, p *probe) {
+		if w.Plan.Spec.Method == "tun" {
+			t.Skip("what goes into a tunnel is cut")
+		}
 		var sizes sync.Map
 		w.ObserveFrames(func(point, dir string, f *tap.Frame) {
 			if point[0] == 's' && dir == "in" && f.Header.Super() {
@@ -248,7 +251,7 @@ func TestErrorsAboutAConnection(t *testing.T) {
 	methods(t, integration.Spec{}, func(t *testing.T, w *memlan.World, p *probe) {
 		quoted := make(chan netip.AddrPort, 16)
 		w.Observe(func(point, dir string, b []byte) {
-			f, q, inner := tap.NewFrame(tap.Header{}, b), stack.Packet{}, stack.Packet{}
+			f, q, inner := tap.NewFrame(tap.Header{}, unwrapped(b)), stack.Packet{}, stack.Packet{}
 			if point[0] == 's' && dir == "in" && stack.Parse(&f, &q) == stack.ReasonNone && q.IsICMPError() && q.Inner(f.Bytes(), &inner) {
 				quoted <- netip.AddrPortFrom(inner.Src.Netip(), inner.SrcPort)
 			}

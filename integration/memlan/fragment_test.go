@@ -44,7 +44,7 @@ func TestFragmentsBackwards(t *testing.T) {
 	for _, spec := range []integration.Spec{{}, {Arms: 1}, {Offload: true}} {
 		methods(t, spec, func(t *testing.T, w *memlan.World, p *probe) {
 			for id := range uint32(5) {
-				p.sendFragments(p.udp(fmt.Sprintf("REQ %d 60000\n%s", id, strings.Repeat("x", 60000))), 1448, id+1)
+				p.sendFragments(p.udp(fmt.Sprintf("REQ %d 60000\n%s", id, strings.Repeat("x", 60000))), 1400, id+1)
 				whole := p.expectFragments()
 				var q stack.Packet
 				if r := stack.Parse(&whole, &q); r != stack.ReasonNone || !stack.ChecksumOK(&whole, &q) || q.SrcPort != w.VIP().Port() || q.Src.Netip() != w.VIP().Addr() {

@@ -3,6 +3,7 @@ package memlan_test
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,6 +27,31 @@ func tunnels(t *testing.T, s integration.Spec, test func(t *testing.T, w *memlan
 			}
 		}
 	}
+}
+
+// overhead is the bytes of the tunnel that methods goes through, 0 for other methods than tun.
+func overhead(w *memlan.World) uint32 {
+	switch {
+	case w.Plan.Spec.Method != "tun":
+		return 0
+	case w.Plan.Spec.OuterFamily == 6:
+		return 40
+	}
+	return 20
+}
+
+// unwrapped returns a frame with the packet that a tunnel carries in the place of the tunnel's; any other frame as it is.
+func unwrapped(b []byte) []byte {
+	_, inner, err := packettest.Unwrap(b[tap.EthernetLen:])
+	if err != nil {
+		return b
+	}
+	f := slices.Concat(b[:tap.EthernetLen], inner)
+	f[12], f[13] = 0x08, 0x00
+	if inner[0]>>4 == 6 {
+		f[12], f[13] = 0x86, 0xdd
+	}
+	return f
 }
 
 // arrivals shows the frames that come to the first server in a tunnel.

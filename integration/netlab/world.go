@@ -51,6 +51,7 @@ type World struct {
 	stop    context.CancelFunc // of the servers
 	serving sync.WaitGroup
 	running runner
+	vlans   *vlanSwitch // of a trunk
 
 	mu       sync.Mutex
 	watches  []*watch
@@ -234,7 +235,7 @@ func (w *World) Namespace(name string) *Namespace {
 // LinkName returns the name of a host's link on a LAN, "" when it has none there.
 func (w *World) LinkName(host, lan string) string {
 	if host == w.director.Name {
-		return tapNames[lan]
+		return w.tapOn(lan)
 	}
 	for _, h := range w.hosts {
 		if h.Name == host {
@@ -315,6 +316,7 @@ func (w *World) Close() error {
 	for _, e := range w.ends {
 		w.note(e.close())
 	}
+	w.note(w.vlans.close())
 	for _, o := range watches {
 		o.stop()
 	}

@@ -60,6 +60,10 @@ func Specs() (specs []integration.Spec) {
 		}
 	}
 	return append(specs,
+		integration.Spec{Method: "nat", Trunk: true, Offload: true, Queues: 2},
+		integration.Spec{Method: "nat", Trunk: true, Family: 6},
+		integration.Spec{Method: "dr", Trunk: true, Family: 6, Offload: true},
+		integration.Spec{Method: "dr", Trunk: true},
 		integration.Spec{Method: "nat", Offload: true, Scheduler: "lc", Queues: 4},
 		integration.Spec{Method: "fullnat", WebKeys: "toa = true"},
 		integration.Spec{Method: "fullnat", Family: 6, Offload: true, WebKeys: "toa = true", Queues: 2},
@@ -78,6 +82,8 @@ func TunnelSpecs() (specs []integration.Spec) {
 	}
 	return append(specs,
 		integration.Spec{Method: "tun", Family: 4, Offload: true, Mixed: true},
+		integration.Spec{Method: "tun", Tunnel: "gue", Trunk: true, Offload: true, Queues: 2},
+		integration.Spec{Method: "tun", Trunk: true, Family: 6},
 		integration.Spec{Method: "tun", Tunnel: "gue", Family: 6, OuterFamily: 4},
 		integration.Spec{Method: "tun", Tunnel: "gre", Family: 4, OuterFamily: 6, Offload: true, Scheduler: "wlc", Weights: []int{1, 2}, Servers: 2, Queues: 2})
 }
