@@ -38,6 +38,9 @@ func TestTTLIsDecrementedOnce(t *testing.T) {
 		var ttl atomic.Uint32
 		w.Observe(func(point, dir string, b []byte) {
 			f, q := tap.NewFrame(tap.Header{}, unwrapped(b)), stack.Packet{}
+			if stack.DstMAC(b) == w.Plan.Interfaces[0].MAC {
+				return // flooded, as long as the switch does not know where the director is
+			}
 			if point[0] == 's' && dir == "in" && stack.Parse(&f, &q) == stack.ReasonNone && q.Proto == stack.ProtoUDP {
 				ttl.Store(uint32(q.TTL))
 			}

@@ -62,6 +62,8 @@ func TestWorldsOfChild(t *testing.T) {
 		{Method: "nat", Family: 6, Arms: 1},
 		{Method: "dr", Family: 4, Arms: 1},
 		{Method: "dr", Family: 6, Offload: true},
+		{Method: "tun", Family: 4, Arms: 1},
+		{Method: "tun", Family: 6, Tunnel: "gue", OuterFamily: 4, Offload: true},
 		{Method: "fullnat", Family: 4, Arms: 1},
 		{Method: "fullnat", Family: 6, Offload: true},
 	} {
