@@ -19,7 +19,7 @@ const (
 func (p *player) answer(d departure) (bool, error) {
 	if target, ok := arpTarget(d.frame); ok {
 		h, known := hostOf(target)
-		if !known || h.link != d.link {
+		if !known || h.local() || h.link != d.link {
 			return false, nil
 		}
 		sender := netip.AddrFrom4([4]byte(d.frame[ethLen+14 : ethLen+18]))
@@ -28,7 +28,7 @@ func (p *player) answer(d departure) (bool, error) {
 	}
 	if target, ok := ndTarget(d.frame); ok {
 		h, known := hostOf(target)
-		if !known || h.link != d.link {
+		if !known || h.local() || h.link != d.link {
 			return false, nil
 		}
 		return true, p.side.Send(d.link, advertisement(h, d.frame))

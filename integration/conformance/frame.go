@@ -63,6 +63,7 @@ func buildFrame(c *testCase, m *memory, s *step) (link, []byte, error) {
 		d.src, d.dst = strings.Join(words[:i], ""), words[i+1]
 		words = words[i+2:]
 	}
+	words = strings.Fields(strings.ReplaceAll(strings.Join(words, " "), "=", " ")) // "ttl=1" is "ttl 1", one word for a loop
 	d.spec = packettest.Spec{DF: c.family == 4, ID: 0x1111, Seq: 1000, Ack: 2000, Payload: []byte("hello")}
 	if c.services[0].proto == "udp" {
 		d.spec.Proto = packettest.UDP
@@ -276,9 +277,9 @@ func (d *draft) onL4(f func(l4 []byte, at int)) {
 // onTCP edits an L4 header whose checksum is then made right again.
 func (d *draft) onTCP(f func(l4 []byte)) {
 	d.onL4(func(l4 []byte, at int) {
-		before := checksum.Checksum(l4[:20:20], 0)
+		before := checksum.Checksum(l4, 0)
 		f(l4)
-		after := checksum.Checksum(l4[:20:20], 0)
+		after := checksum.Checksum(l4, 0)
 		sum := checksum.Combine(checksum.Combine(^binary.BigEndian.Uint16(l4[at:]), after), ^before)
 		binary.BigEndian.PutUint16(l4[at:], ^sum)
 	})
@@ -407,12 +408,34 @@ var icmpErrors = map[string][2][2]uint8{
 	"redirect":         {{5, 1}, {255, 0}},
 }
 
-// quoted is the packet that an error is about: the last one that left by the link the error comes from.
+// quoted is the packet that an error is about: the last one that left by the link the error comes from; "about in", the last one that came in
+// there; "about answer", what the VIP would answer to that.
 func (d *draft) quoted() []byte {
-	if d.cite == "in" {
-		return d.m.sent[d.link]
+	switch b := d.m.sent[d.link]; d.cite {
+	case "in":
+		return b
+	case "answer":
+		return answerTo(slices.Clone(b), d.c.family)
 	}
 	return d.m.last[d.link]
+}
+
+// answerTo swaps the ends of a packet: what a server sent to a client past the director. No checksum changes by it.
+func answerTo(b []byte, family int) []byte {
+	at, n, l4 := ethLen+12, 4, ethLen+20
+	if family == 6 {
+		at, n, l4 = ethLen+8, 16, ethLen+40
+	}
+	swap := func(a, b []byte) {
+		for i := range a {
+			a[i], b[i] = b[i], a[i]
+		}
+	}
+	if len(b) >= l4+4 {
+		swap(b[at:at+n], b[at+n:at+2*n])
+		swap(b[l4:l4+2], b[l4+2:l4+4])
+	}
+	return b
 }
 
 // quotedSource is who sent the quoted packet.

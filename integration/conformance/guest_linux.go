@@ -41,7 +41,7 @@ type guest struct {
 	out     *bufio.Reader
 	outFile *os.File
 	console *os.File
-	files   int // that long lines were put into
+	files   int // made for it
 }
 
 // bootGuest starts a guest in a namespace that has the TAPs of its interfaces vec0 and vec1.
@@ -102,7 +102,8 @@ func (g *guest) start(ns *netlab.Namespace, initPath string, taps [numLinks]stri
 	g.cmd = exec.Command(path, args...)
 	g.cmd.Stdout, g.cmd.Stderr = g.console, g.console
 	g.cmd.ExtraFiles = []*os.File{theirIn, theirOut}
-	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	// In a process namespace of its own its helpers end with it, and it ends with us, however we end.
+	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true, Cloneflags: syscall.CLONE_NEWPID}
 	g.ended, err = ns.Start(g.cmd)
 	return err
 }
@@ -188,9 +189,15 @@ func (g *guest) short(line string) (string, error) {
 	if len(line) <= longest {
 		return line, nil
 	}
+	path, err := g.file(line + "\n")
+	return ". " + path, err
+}
+
+// file makes a file that the guest can read. Never one name twice: the guest keeps what it has read.
+func (g *guest) file(text string) (path string, err error) {
 	g.files++
-	path := filepath.Join(g.dir, fmt.Sprintf("line%d", g.files)) // never one name twice: the guest keeps what it has read
-	return ". " + path, os.WriteFile(path, []byte(line+"\n"), 0o600)
+	path = filepath.Join(g.dir, fmt.Sprintf("file%d", g.files))
+	return path, os.WriteFile(path, []byte(text), 0o600)
 }
 
 // read returns the lines of one answer.
@@ -222,7 +229,7 @@ func (g *guest) close() error {
 		select {
 		case <-g.ended:
 		case <-time.After(haltLimit):
-			syscall.Kill(-g.cmd.Process.Pid, syscall.SIGKILL) // the group is the guest's own
+			g.cmd.Process.Kill()
 			<-g.ended
 		}
 	}

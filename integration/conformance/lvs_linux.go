@@ -110,20 +110,34 @@ func (s *lvs) Begin(c *testCase) error {
 	s.c = c
 	clean := "cd /proc/sys/net; echo 1 > ipv4/vs/expire_nodest_conn; "
 	if len(s.gone) > 0 {
-		clean += "printf " + quote(strings.Join(s.gone, "\\n")+"\\n") + " | ipvsadm -R; "
+		if err := s.restore(&clean, s.gone); err != nil {
+			return err
+		}
 	}
-	clean += `for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do n=0; while read -r l; do n=$((n+1)); done < /proc/net/ip_vs_conn; ` +
-		`[ $n -le 1 ] && break; sleep 0.1; done; echo 0 > ipv4/vs/expire_nodest_conn; ` + strings.Join(s.undo, "; ")
-	if _, err := s.guest.run(clean + " true"); err != nil {
+	clean += "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do n=0; while read -r l; do n=$((n+1)); done < /proc/net/ip_vs_conn; " +
+		"[ $n -le 1 ] && break; sleep 0.05; done; echo 0 > ipv4/vs/expire_nodest_conn; " + strings.Join(s.undo, "")
+	s.gone, s.undo = nil, nil
+	more, err := s.set(c)
+	if err != nil {
 		return err
 	}
-	s.gone, s.undo = nil, nil
-	return s.set(c)
+	said, err := s.guest.run(clean + more)
+	if err == nil && len(said) > 0 {
+		err = fmt.Errorf("ipvsadm said: %s", strings.Join(said, "; "))
+	}
+	return err
 }
 
-// set gives the guest a case's services and settings.
-func (s *lvs) set(c *testCase) error {
-	var commands, add []string
+// restore adds a run of ipvsadm -R to a line of shell. Programs are dear in a guest, so there is one for many commands.
+func (s *lvs) restore(line *string, commands []string) error {
+	path, err := s.guest.file(strings.Join(commands, "\n") + "\n")
+	*line += "ipvsadm -R < " + path + "; "
+	return err
+}
+
+// set returns the line of shell that gives the guest a case's services and settings.
+func (s *lvs) set(c *testCase) (line string, err error) {
+	var add []string
 	for _, v := range c.services {
 		listen, _ := endpoint(v.listen, c.family)
 		who := map[string]string{"tcp": "-t ", "udp": "-u "}[v.proto] + listen.String()
@@ -137,26 +151,24 @@ func (s *lvs) set(c *testCase) error {
 		}
 		s.gone = append(s.gone, "-D "+who)
 	}
-	commands = append(commands, "printf "+quote(strings.Join(add, "\\n")+"\\n")+" | ipvsadm -R")
+	if err := s.restore(&line, add); err != nil {
+		return "", err
+	}
 	for _, kv := range c.sysctls {
-		commands = append(commands, fmt.Sprintf("echo %s > /proc/sys/%s", kv[1], kv[0]))
+		line += fmt.Sprintf("echo %s > /proc/sys/%s; ", kv[1], kv[0])
 		s.undo = append(s.undo, fmt.Sprintf("echo 0 > /proc/sys/%s; ", kv[0]))
 	}
 	if c.timeouts != [3]int{} {
-		commands = append(commands, fmt.Sprintf("ipvsadm --set %d %d %d", c.timeouts[0], c.timeouts[1], c.timeouts[2]))
+		line += fmt.Sprintf("ipvsadm --set %d %d %d; ", c.timeouts[0], c.timeouts[1], c.timeouts[2])
 		s.undo = append(s.undo, "ipvsadm --set 900 120 300; ")
 	}
 	for l, mtu := range c.mtu {
 		if mtu > 0 {
-			commands = append(commands, fmt.Sprintf("ip link set vec%d mtu %d", l, mtu))
+			line += fmt.Sprintf("ip link set vec%d mtu %d; ", l, mtu)
 			s.undo = append(s.undo, fmt.Sprintf("ip link set vec%d mtu 1500; ip route flush cache; ", l))
 		}
 	}
-	said, err := s.guest.run(strings.Join(commands, " && "))
-	if err == nil && len(said) > 0 {
-		err = fmt.Errorf("ipvsadm said: %s", strings.Join(said, "; "))
-	}
-	return err
+	return line, nil
 }
 
 func serverArgs(v *virtualService, r realServer, family int) string {
@@ -173,7 +185,7 @@ func (s *lvs) SetWeight(r realServer) error {
 
 // Conns reads /proc/net/ip_vs_conn: protocol, three ends of address and port in hexadecimal, state, seconds left.
 func (s *lvs) Conns() (list []connection, err error) {
-	lines, err := s.guest.run("cat /proc/net/ip_vs_conn")
+	lines, err := s.guest.run(readFile("/proc/net/ip_vs_conn"))
 	if err != nil || len(lines) == 0 {
 		return nil, err
 	}
@@ -216,9 +228,12 @@ func hexEnd(addr, port string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(a, uint16(n)), err
 }
 
-// Counts reads ipvsadm -Ln.
+// readFile is cat without a program.
+func readFile(path string) string { return `while read -r l; do echo "$l"; done < ` + path }
+
+// Counts reads /proc/net/ip_vs: a line for each server, "-> ADDRESS:PORT FORWARD WEIGHT ACTIVE INACTIVE", its ends in hexadecimal.
 func (s *lvs) Counts() (lines []string, err error) {
-	said, err := s.guest.run("ipvsadm -Ln")
+	said, err := s.guest.run(readFile("/proc/net/ip_vs"))
 	if err != nil {
 		return nil, err
 	}
@@ -227,9 +242,10 @@ func (s *lvs) Counts() (lines []string, err error) {
 		if len(w) != 6 || w[0] != "->" || w[1] == "RemoteAddress:Port" {
 			continue
 		}
-		ap, err := endpoint(w[1], s.c.family)
+		colon := strings.LastIndex(w[1], ":")
+		ap, err := hexEnd(w[1][:colon], w[1][colon+1:])
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("server %q: %w", l, err)
 		}
 		lines = append(lines, fmt.Sprintf("%s weight %s active %s inactive %s", named(ap), w[3], w[4], w[5]))
 	}

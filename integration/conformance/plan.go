@@ -57,6 +57,9 @@ type host struct {
 	addr netip.Addr
 }
 
+// local reports whether h is the director itself.
+func (h *host) local() bool { return h.mac == ourMAC[h.link] }
+
 // hostNamed finds "client" (the first) or "client2" in a family, 4 or 6.
 func hostNamed(name string, family int) (host, error) {
 	base := strings.TrimRight(name, "0123456789")

@@ -12,18 +12,29 @@ const (
 	sideWidth = 56
 )
 
-// report prints a row for each case, and below those that failed what each side did.
-func report(w io.Writer, outcomes []*outcome, verbose bool) {
+func header(w io.Writer) {
 	fmt.Fprintf(w, "%-*s  %-*s  %-*s  %s\n", nameWidth, "case", sideWidth, "LVS", sideWidth, "us", "verdict")
+}
+
+// row prints what became of one case.
+func row(w io.Writer, o *outcome) {
+	fmt.Fprintf(w, "%-*s  %-*s  %-*s  %s\n", nameWidth, o.c.name, sideWidth, short(summary(o.lvs, o.us, o.lvsErr)),
+		sideWidth, short(summary(o.us, o.lvs, o.usErr)), o.verdict())
+}
+
+// report prints, below the rows, what each side did in the cases that failed, and the sum.
+func report(w io.Writer, outcomes []*outcome, verbose bool) {
+	changed := 0
 	for _, o := range outcomes {
-		fmt.Fprintf(w, "%-*s  %-*s  %-*s  %s\n", nameWidth, o.c.name, sideWidth, short(summary(o.lvs, o.us, o.lvsErr)),
-			sideWidth, short(summary(o.us, o.lvs, o.usErr)), o.verdict())
 		if verbose || !o.passed() {
-			fmt.Fprint(w, diff(o.lvs, o.us))
+			fmt.Fprintf(w, "\n%s: %s\n%s", o.c.name, o.verdict(), diff(o.lvs, o.us))
 		}
 		if o.unlikeOld {
-			fmt.Fprintf(w, "  note: LVS did not do what is kept in lvs/ (make conformance-record keeps it)\n")
+			changed++
 		}
+	}
+	if changed > 0 {
+		fmt.Fprintf(w, "\nin %d cases LVS did not do what is kept in lvs/ (make conformance-record keeps it)\n", changed)
 	}
 	failed := failures(outcomes)
 	fmt.Fprintf(w, "\n%d passed, %d failed\n", len(outcomes)-failed, failed)
