@@ -11,7 +11,8 @@
 // What comes out is written down as text (trace.go), all of it: every header field, and a sum of the payload. The traces of a case are compared
 // as text (verdict.go). So the fields that may differ are those that trace.go does not write, or writes as a word:
 //
-//   - the IPv4 identification of a packet that the director made itself ("own"): a sender's choice (RFC 6864)
+//   - the IPv4 identification of a packet that the director made itself ("own"), and its flag against fragmentation: a sender's choice (RFC 6864)
+//   - the IPv6 flow label, which is 0 in every frame of a script: a sender's choice (RFC 6437)
 //   - the seconds that a connection has left, written as the timeout they were counted down from
 //   - frames of one step that leave by different links, whose order nobody sees
 //   - where a scheduler begins its cycle, where a script says "from anywhere": LVS's place depends on the order in which its administrator typed

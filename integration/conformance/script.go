@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -127,6 +128,7 @@ func parseScript(name, text string) (*script, error) {
 	s := &script{name: name}
 	defs := map[string][]srcLine{}
 	var loops []loop
+	var differs []block
 	for _, b := range blocks(text) {
 		words := strings.Fields(b.head.text)
 		switch {
@@ -139,11 +141,37 @@ func parseScript(name, text string) (*script, error) {
 				return nil, err
 			}
 			loops = nil
+		case words[0] == "differs" && len(words) > 3:
+			differs = append(differs, b)
 		default:
-			return nil, fmt.Errorf("%s:%d: %q: expected def NAME, for NAME in VALUES, or case NAME", name, b.head.n, b.head.text)
+			return nil, fmt.Errorf("%s:%d: %q: expected def NAME, for NAME in VALUES, case NAME, or differs CASES KEY REASON", name, b.head.n, b.head.text)
+		}
+	}
+	for _, b := range differs {
+		if err := s.declare(b.head); err != nil {
+			return nil, err
 		}
 	}
 	return s, nil
+}
+
+// declare marks the cases whose names match the pattern of "differs PATTERN KEY REASON".
+func (s *script) declare(l srcLine) error {
+	words := strings.Fields(l.text)
+	found := false
+	for _, c := range s.cases {
+		ok, err := path.Match(s.name+"/"+words[1], c.name)
+		if err != nil {
+			return fmt.Errorf("%s:%d: %w", s.name, l.n, err)
+		}
+		if ok {
+			c.differs, found = append(c.differs, [2]string{words[2], strings.Join(words[3:], " ")}), true
+		}
+	}
+	if !found {
+		return fmt.Errorf("%s:%d: no case is called %s", s.name, l.n, words[1])
+	}
+	return nil
 }
 
 // addCases adds a case for each combination of the loops' values.
@@ -229,7 +257,6 @@ var settings = map[string]func(*testCase, []string) error{
 	"sysctl":   (*testCase).addSysctl,
 	"timeouts": (*testCase).setTimeouts,
 	"mtu":      (*testCase).setMTU,
-	"differs":  (*testCase).addDifference,
 }
 
 func (c *testCase) setFamily(w []string) error {
@@ -327,14 +354,6 @@ func (c *testCase) setMTU(w []string) error {
 	}
 	c.mtu[l], err = strconv.Atoi(w[1])
 	return err
-}
-
-func (c *testCase) addDifference(w []string) error {
-	if len(w) < 2 {
-		return fmt.Errorf("expected differs KEY REASON")
-	}
-	c.differs = append(c.differs, [2]string{w[0], strings.Join(w[1:], " ")})
-	return nil
 }
 
 // seconds reads the time of "wait 3s".

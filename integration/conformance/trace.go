@@ -63,10 +63,11 @@ func (w *writer) ip4(p []byte, quoted bool) {
 	if p[1] != 0 {
 		w.add("tos %#x", p[1])
 	}
-	w.ip4Flags(frag)
-	if id := binary.BigEndian.Uint16(p[4:]); w.ids[id] {
+	if id := binary.BigEndian.Uint16(p[4:]); w.ids[id] && !isOwnEcho(p, hl, ends[0]) {
+		w.ip4Flags(frag)
 		w.add("id %#x", id)
 	} else {
+		w.ip4Flags(frag &^ 0x4000)
 		w.add("id own")
 	}
 	if hl > 20 {
@@ -75,6 +76,12 @@ func (w *writer) ip4(p []byte, quoted bool) {
 	if checksum.Checksum(p[:hl], 0) != 0xffff {
 		w.add("WRONG IP CHECKSUM")
 	}
+}
+
+// isOwnEcho reports whether p is the director's answer to a ping, which may take its identification from the question.
+func isOwnEcho(p []byte, hl int, src netip.Addr) bool {
+	h, ok := hostOf(src)
+	return ok && h.local() && p[9] == 1 && len(p) > hl && p[hl] == 0
 }
 
 func (w *writer) ip4Flags(frag uint16) {
@@ -127,9 +134,6 @@ func (w *writer) ip6(p []byte, quoted bool) {
 	w.add("ttl %d", p[7])
 	if tc := p[0]<<4 | p[1]>>4; tc != 0 {
 		w.add("tos %#x", tc)
-	}
-	if label := binary.BigEndian.Uint32(p) & 0xfffff; label != 0 {
-		w.add("label %#x", label)
 	}
 	w.WriteString(ext)
 }
