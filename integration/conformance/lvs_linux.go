@@ -154,9 +154,9 @@ func (s *lvs) set(c *testCase) (line string, err error) {
 	if err := s.restore(&line, add); err != nil {
 		return "", err
 	}
-	for _, kv := range c.sysctls {
-		line += fmt.Sprintf("echo %s > /proc/sys/%s; ", kv[1], kv[0])
-		s.undo = append(s.undo, fmt.Sprintf("echo 0 > /proc/sys/%s; ", kv[0]))
+	for i, kv := range c.sysctls { // what was is kept in a variable of the guest's shell
+		line += fmt.Sprintf("read -r old%d < /proc/sys/%s; echo %s > /proc/sys/%[2]s; ", i, kv[0], kv[1])
+		s.undo = append(s.undo, fmt.Sprintf("echo $old%d > /proc/sys/%s; ", i, kv[0]))
 	}
 	if c.timeouts != [3]int{} {
 		line += fmt.Sprintf("ipvsadm --set %d %d %d; ", c.timeouts[0], c.timeouts[1], c.timeouts[2])
@@ -197,6 +197,9 @@ func (s *lvs) Conns() (list []connection, err error) {
 		left, err := strconv.Atoi(w[8])
 		if err != nil {
 			return nil, fmt.Errorf("connection %q: %w", l, err)
+		}
+		if left == 0 {
+			continue // ended, and only waits for its timer
 		}
 		// The kernel cuts to whole seconds.
 		c := connection{proto: w[0], state: w[7], expires: time.Duration(left)*time.Second + 500*time.Millisecond}
