@@ -126,11 +126,32 @@ func (p *player) frame(s *step) error {
 	if err != nil {
 		return err
 	}
+	if slices.Contains(s.args, "echo") {
+		if err := p.acquaint(); err != nil {
+			return err
+		}
+	}
 	out, err := p.exchange(l, b)
 	for _, d := range out {
 		p.lines = append(p.lines, describe(d.link, d.frame, p.ids))
 	}
 	return err
+}
+
+// acquaint lets the client ping the director until it is answered: what the director's own host says to somebody whose MAC it must ask for first
+// comes when it comes, and a marker does not tell.
+func (p *player) acquaint() error {
+	_, b, err := buildFrame(p.c, &memory{}, &step{verb: ">", args: []string{"client", "->", "dip", "echo"}})
+	if err != nil {
+		return err
+	}
+	for range maxPings {
+		if out, err := p.exchange(ext, b); err != nil || len(out) > 0 {
+			return err
+		}
+		time.Sleep(answerTime)
+	}
+	return errSilent
 }
 
 // exchange sends a frame and returns what left before the side was done with it, by link.
