@@ -24,17 +24,17 @@ func row(w io.Writer, o *outcome) {
 
 // report prints, below the rows, what each side did in the cases that failed, and the sum.
 func report(w io.Writer, outcomes []*outcome, verbose bool) {
-	changed := 0
+	var changed []string
 	for _, o := range outcomes {
 		if verbose || !o.passed() {
 			fmt.Fprintf(w, "\n%s: %s\n%s", o.c.name, o.verdict(), diff(o.lvs, o.us))
 		}
 		if o.unlikeOld {
-			changed++
+			changed = append(changed, o.c.name)
 		}
 	}
-	if changed > 0 {
-		fmt.Fprintf(w, "\nin %d cases LVS did not do what is kept in lvs/ (make conformance-record keeps it)\n", changed)
+	if len(changed) > 0 {
+		fmt.Fprintf(w, "\nin %d cases LVS did not do what is kept in lvs/ (make conformance-record keeps it): %s\n", len(changed), strings.Join(changed, ", "))
 	}
 	failed := failures(outcomes)
 	fmt.Fprintf(w, "\n%d passed, %d failed\n", len(outcomes)-failed, failed)
