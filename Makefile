@@ -25,7 +25,7 @@ endif
 .PHONY: help build test demo bench gobench fuzz lint fmt cross clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build ./tapdirector, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(BUILDVCS) -ldflags '-s -w' -o tapdirector .
@@ -51,6 +51,19 @@ fuzz: ## run every fuzz target (FUZZTIME=20s for each)
 		echo "== $$target ($$(dirname $$file))"; \
 		CGO_ENABLED=0 $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$(dirname $$file) </dev/null; \
 	done
+
+CONFORMANCE ?= # -run REGEXP, -v
+UML_TOOLS   := linux.uml ipvsadm busybox
+conformance: ## compare with LVS in a user-mode Linux, frame by frame (as root; CONFORMANCE="-run tcp/ -v")
+	@export PATH=$$PATH:/usr/sbin:/sbin; for p in $(UML_TOOLS) ip; do command -v $$p >/dev/null || missing=1; done; \
+		if [ -n "$${missing-}" ]; then apt-get update -q && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends user-mode-linux ipvsadm busybox-static iproute2; fi
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 $(GO) build -o $(BIN)/conformance ./integration/conformance
+	$(BIN)/conformance $(CONFORMANCE)
+
+conformance-record: ## the same, and keep what LVS does in integration/conformance/lvs
+	@$(MAKE) --no-print-directory conformance CONFORMANCE="-record $(CONFORMANCE)"
 
 lint: $(BIN)/staticcheck ## gofmt, go vet and staticcheck
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \

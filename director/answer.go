@@ -32,12 +32,12 @@ func (w *worker) tooBig(f *tap.Frame, iface uint16) Verdict {
 	return w.answerICMP(f, stack.ICMPTooBig, int(w.view.ifaces[iface].mtu), SentTooBig)
 }
 
-// answerICMP answers f, unchanged yet, by an ICMP error; v is the verdict. As a router it speaks from this interface's own address, or without one
-// from the VIP that f was sent to. "Port unreachable" a host says, from the address that f reached (RFC 4443 2.2): traceroute ends at the VIP.
+// answerICMP answers f, unchanged yet, by an ICMP error from the VIP it was sent to, or else from this interface's own address; v is the verdict.
+// The VIP is what the sender knows, and where a DIP is a private address the networks on the way would drop an error that came from it.
 func (w *worker) answerICMP(f *tap.Frame, e stack.ICMPError, mtu int, v Verdict) Verdict {
-	src := w.view.ifaces[w.in].dip(w.p.Src)
-	if (src.IsZero() || e == stack.ICMPPortUnreachable) && w.view.locals.role(w.p.Dst)&roleVIP != 0 {
-		src = w.p.Dst
+	src := w.p.Dst
+	if w.view.locals.role(src)&roleVIP == 0 {
+		src = w.view.ifaces[w.in].dip(w.p.Src)
 	}
 	if src.IsZero() {
 		return DropNoAnswer

@@ -26,6 +26,9 @@ func (w *worker) relayICMP(f *tap.Frame) (Verdict, bool) {
 	if !stack.ChecksumOK(f, p) {
 		return DropBadICMP, true
 	}
+	if isRedirect(p) {
+		return DropRedirect, true
+	}
 	if p.TTL <= 1 {
 		return DropNoAnswer, true // no error is sent about an error
 	}
@@ -35,6 +38,10 @@ func (w *worker) relayICMP(f *tap.Frame) (Verdict, bool) {
 	}
 	return w.icmpReply(f, &q), true
 }
+
+// isRedirect reports whether p tells its receiver of a better next hop on a link that the other end of a connection is not on: carried there, it
+// would let a client change a server's routes. IPv6 has it in neighbour discovery, which never comes here.
+func isRedirect(p *stack.Packet) bool { return p.Proto == stack.ProtoICMP && p.ICMPType == 5 }
 
 // icmpForward carries an error on the way that the client's packets take: it is about a packet of the server.
 func (w *worker) icmpForward(f *tap.Frame, q *stack.Packet) Verdict {

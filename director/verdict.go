@@ -41,6 +41,7 @@ const (
 	DropFragment      // a fragment of a datagram whose first one did not go on, or whose fragments contradict each other
 	DropFragmentsFull // no room for a fragment that should wait for its datagram's first
 	DropBadICMP       // an ICMP error about a connection's packet, its checksum wrong
+	DropRedirect      // an ICMP redirect about a connection's packet: no business of the other end
 	DropStray         // a TCP reset that belongs to no connection
 	DropNoAnswer      // an answer was due, but none may be sent: about an ICMP error, a later fragment, a broadcast (RFC 1122 3.2.2)
 	DropTableFull     // the connection table is full
@@ -89,6 +90,7 @@ var verdictNames = [verdictParse]string{
 	DropFragment:      "drop-fragment",
 	DropFragmentsFull: "drop-fragments-full",
 	DropBadICMP:       "drop-bad-icmp",
+	DropRedirect:      "drop-redirect",
 	DropStray:         "drop-stray",
 	DropNoAnswer:      "drop-no-answer",
 	DropTableFull:     "drop-table-full",

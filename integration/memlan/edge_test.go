@@ -22,7 +22,7 @@ func TestTTLEndsAtTheDirector(t *testing.T) {
 		for _, s := range []packettest.Spec{p.tcp(stack.SYN), p.udp("REQ 1 0\n")} {
 			s.TTL = 1
 			p.send(s)
-			p.expectError(timeExceeded, p.dip(), w.VIP())
+			p.expectError(timeExceeded, w.VIP().Addr(), w.VIP())
 		}
 		for _, c := range w.Counters() {
 			if c.Name == "connections_inserted" && c.Value != 0 {
@@ -85,7 +85,7 @@ func TestTooBig(t *testing.T) {
 		for name, s := range map[string]packettest.Spec{"datagram": whole, "superpacket": super} {
 			s.DF = true
 			p.send(s)
-			a := p.expectError(tooBig, p.dip(), w.VIP())
+			a := p.expectError(tooBig, w.VIP().Addr(), w.VIP())
 			mtu := uint32(binary.BigEndian.Uint16(a.Bytes()[a.L4+6:]))
 			if a.Proto == stack.ProtoICMPv6 {
 				mtu = binary.BigEndian.Uint32(a.Bytes()[a.L4+4:])

@@ -70,7 +70,7 @@ func TestFragmentsTooBig(t *testing.T) {
 			p.expectAnswer()
 			return
 		}
-		p.expectError(tooBig, p.dip(), w.VIP())
+		p.expectError(tooBig, w.VIP().Addr(), w.VIP())
 		waitVerdict(t, w, "held-fragment", 2)
 		if n := verdict(w, "sent-too-big"); n != 1 {
 			t.Errorf("answered %d times, want once", n)
