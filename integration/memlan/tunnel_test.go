@@ -92,7 +92,7 @@ func TestErrorsFromInsideTunnels(t *testing.T) {
 		router.send(e)
 		want := 1380 - outer.Len
 		for _, verdictName := range []string{"relayed-icmp", "sent-too-big"} {
-			a := p.expectError(tooBig, p.dip(), w.VIP())
+			a := p.expectError(tooBig, w.VIP().Addr(), w.VIP())
 			if got := a.ICMPSaysMTU(a.Bytes()); got != want {
 				t.Errorf("%s: told MTU %d, want %d", verdictName, got, want)
 			}
