@@ -138,13 +138,8 @@ func (w *worker) tellClient(f *tap.Frame, e stack.ICMPError) Verdict {
 	case e == stack.ICMPTimeExceeded && s.tunnel.TTL != 0:
 		e = stack.ICMPHostUnreachable
 	}
-	i := &w.view.ifaces[hop.Iface]
-	src := i.dip(w.p.Src)
-	if src.IsZero() {
-		src = w.conn.Virtual
-	}
-	stack.SetMACs(f.Bytes(), i.mac, hop.MAC) // as the client's packet came
-	g, ok := stack.ICMPErrorFrame(e, src, leastMTU(w.tunnelMTU(s), w.p.Kind), f, &w.p, w.arena)
+	stack.SetMACs(f.Bytes(), w.view.ifaces[hop.Iface].mac, hop.MAC) // as the client's packet came
+	g, ok := stack.ICMPErrorFrame(e, w.conn.Virtual, leastMTU(w.tunnelMTU(s), w.p.Kind), f, &w.p, w.arena)
 	if !ok {
 		return TunnelError
 	}

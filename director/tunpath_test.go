@@ -59,7 +59,7 @@ func TestTUNLearnsThePathMTU(t *testing.T) {
 				t.Errorf("the client is told MTU %d, want %d", got, 1400-overhead)
 			}
 			if endpoint(inner.Src, inner.SrcPort) != w.spec.client() || endpoint(inner.Dst, inner.DstPort) != w.spec.vip() ||
-				outer.Dst.Netip() != w.spec.client().Addr() || outer.Src.Netip() != w.spec.addr(1, 1) || stack.DstMAC(g.Bytes()) != clientMAC {
+				outer.Dst.Netip() != w.spec.client().Addr() || outer.Src.Netip() != w.spec.vip().Addr() || stack.DstMAC(g.Bytes()) != clientMAC {
 				t.Errorf("the client gets %s", stack.Describe(g.Bytes()))
 			}
 			if got := w.view.Load().servers[0].tunnel.path.learnedMTU(); got != 1400 {

@@ -117,7 +117,7 @@ func TestNoTunnelEnd(t *testing.T) {
 			e.Proto, e.ICMPType, e.ICMPCode = packettest.ICMPv6, 1, 4
 		}
 		server.send(e)
-		p.expectError(icmpKind{3, 1, 1, 3}, p.dip(), w.VIP())
+		p.expectError(icmpKind{3, 1, 1, 3}, w.VIP().Addr(), w.VIP())
 	})
 }
 
