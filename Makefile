@@ -10,6 +10,8 @@ RACE        ?=
 # The commit is stamped into the binary where git knows it.
 BUILDVCS    := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
 TESTFLAGS   ?=
+QUICK       ?=
+BENCHFLAGS  ?=
 
 # The race detector is written in C and needs cgo; all else is Go.
 ifneq ($(RACE),)
@@ -20,10 +22,10 @@ TESTENV   := CGO_ENABLED=0
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo bench fuzz lint fmt cross clean
+.PHONY: help build test demo bench gobench fuzz lint fmt cross clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build ./tapdirector, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(BUILDVCS) -ldflags '-s -w' -o tapdirector .
@@ -32,11 +34,15 @@ test: ## run all tests and list those that were skipped (RACE=1: with the race d
 	@mkdir -p $(BIN)
 	@$(TESTENV) $(GO) test -v $(TESTFLAGS) ./... 2>&1 | tee $(BIN)/test.log | awk -f .ci/testsummary.awk
 
-demo: build ## show it live: a client, a director and three servers, by NAT and by DR
+demo: build ## show it live: a client, a director and three servers, by NAT, DR and FullNAT
 	./tapdirector lab --method nat
 	./tapdirector lab --method dr
+	./tapdirector lab --method fullnat
 
-bench: ## run the Go benchmarks (BENCHTIME=1s)
+bench: ## compare it with a copy loop and with the wire, in namespaces (QUICK=1, BENCHFLAGS="-family 6")
+	CGO_ENABLED=0 $(GO) run ./integration/bench $(if $(QUICK),-quick) $(BENCHFLAGS)
+
+gobench: ## run the Go benchmarks (BENCHTIME=1s)
 	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 
 fuzz: ## run every fuzz target (FUZZTIME=20s for each)
@@ -45,6 +51,19 @@ fuzz: ## run every fuzz target (FUZZTIME=20s for each)
 		echo "== $$target ($$(dirname $$file))"; \
 		CGO_ENABLED=0 $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$(dirname $$file) </dev/null; \
 	done
+
+CONFORMANCE ?= # -run REGEXP, -v
+UML_TOOLS   := linux.uml ipvsadm busybox
+conformance: ## compare with LVS in a user-mode Linux, frame by frame (as root; CONFORMANCE="-run tcp/ -v")
+	@export PATH=$$PATH:/usr/sbin:/sbin; for p in $(UML_TOOLS) ip; do command -v $$p >/dev/null || missing=1; done; \
+		if [ -n "$${missing-}" ]; then apt-get update -q && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends user-mode-linux ipvsadm busybox-static iproute2; fi
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 $(GO) build -o $(BIN)/conformance ./integration/conformance
+	$(BIN)/conformance $(CONFORMANCE)
+
+conformance-record: ## the same, and keep what LVS does in integration/conformance/lvs
+	@$(MAKE) --no-print-directory conformance CONFORMANCE="-record $(CONFORMANCE)"
 
 lint: $(BIN)/staticcheck ## gofmt, go vet and staticcheck
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -148,6 +149,59 @@ func TestBinary(t *testing.T) {
 			p.log.wait(t, "msg=stopped")
 		})
 	}
+}
+
+// TestBinarySurvives: neither SIGHUP nor a reader of the log that went away ends it.
+func TestBinarySurvives(t *testing.T) {
+	needRights(t)
+	binary := buildBinary(t)
+	t.Run("SIGHUP", func(t *testing.T) {
+		p := startBinary(t, binary, "-conf", writeConf(t, tapConf))
+		p.log.wait(t, "service=web6")
+		p.signal(t, syscall.SIGHUP)
+		p.log.wait(t, "no reload in this version")
+		p.signal(t, syscall.SIGTERM)
+		if code := p.exitCode(t); code != ExitOK {
+			t.Errorf("exit code %d:\n%s", code, p.log)
+		}
+	})
+	t.Run("lost reader", func(t *testing.T) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := &process{cmd: exec.Command(binary, "-conf", writeConf(t, tapConf)), done: make(chan error, 1)}
+		p.cmd.Stdout, p.cmd.Stderr = w, w
+		ownNamespace(p.cmd)
+		if err := p.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = p.cmd.Process.Kill() })
+		w.Close()
+		waitForLine(t, r, "service=web6")
+		r.Close()
+		go func() { p.done <- p.cmd.Wait() }()
+		p.signal(t, syscall.SIGUSR1) // writes into the void
+		p.signal(t, syscall.SIGTERM)
+		if code := p.exitCode(t); code != ExitOK {
+			t.Errorf("exit code %d", code)
+		}
+	})
+}
+
+// waitForLine reads until a line holds want.
+func waitForLine(t *testing.T, r *os.File, want string) {
+	t.Helper()
+	if err := r.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), want) {
+			return
+		}
+	}
+	t.Fatalf("no line with %q: %v", want, lines.Err())
 }
 
 func (p *process) signal(t *testing.T, s os.Signal) {

@@ -60,10 +60,10 @@ func labCommand() *cobra.Command {
 			return runLab(cmd, *o)
 		},
 	}
-	addChoice(cmd, cmd.Flags(), "method", "how packets are forwarded", "nat", "dr")
+	addChoice(cmd, cmd.Flags(), "method", "how packets are forwarded", integration.Methods...)
 	addChoice(cmd, cmd.Flags(), "family", "IP version", "4", "6")
 	addChoice(cmd, cmd.Flags(), "protocol", "what the requests use", "tcp", "udp")
-	addChoice(cmd, cmd.Flags(), "arms", "interfaces of the director; auto is 2 for nat, and 1 (all on one LAN) for dr", "auto", "1", "2")
+	addChoice(cmd, cmd.Flags(), "arms", "interfaces of the director; auto is 1 (all on one LAN) for dr, else 2", "auto", "1", "2")
 	cmd.Flags().IntVar(&o.servers, "servers", 3, "`N` real servers, 1 to 89")
 	cmd.Flags().IntVar(&o.requests, "requests", 12, "`N` requests to make, 1 or more")
 	cmd.Flags().BoolVar(&o.keep, "keep", false, "stay up until Ctrl-C and say how to look around")
@@ -84,7 +84,7 @@ type labOptions struct {
 func (o *labOptions) read(cmd *cobra.Command) {
 	o.method, o.protocol = choiceOf(cmd, "method"), choiceOf(cmd, "protocol")
 	o.family, _ = strconv.Atoi(choiceOf(cmd, "family"))
-	o.arms = map[string]int{"nat": 2, "dr": 1}[o.method]
+	o.arms = map[string]int{"nat": 2, "dr": 1, "tun": 2, "fullnat": 2}[o.method]
 	if n, err := strconv.Atoi(choiceOf(cmd, "arms")); err == nil {
 		o.arms = n
 	}
@@ -178,7 +178,7 @@ func perform(ctx context.Context, out *page, o labOptions, s *stage) error {
 	return tally.verdict(o)
 }
 
-var methodNames = map[string]string{"nat": "NAT", "dr": "direct routing (DR)"}
+var methodNames = map[string]string{"nat": "NAT", "dr": "direct routing (DR)", "tun": "tunnels (TUN)", "fullnat": "FullNAT"}
 
 // tally is what the requests brought.
 type tally struct {

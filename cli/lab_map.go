@@ -122,6 +122,13 @@ func (d *mapDrawing) notes() {
 		d.add("  Servers listen on port %d; their default gateway is the director (%v), so answers come back through it.", first.Listen.Port(), first.Gateway)
 		return
 	}
+	if p.Spec.Method == "fullnat" {
+		d.add("  Servers listen on port %d and need no gateway: to them the director (%v) is the client.", first.Listen.Port(), p.Peer(p.Client.Addr()))
+		return
+	}
+	if p.Spec.Method == "tun" {
+		d.add("  Packets come to a server in a tunnel (%s) that ends in it.", p.Spec.Tunnel)
+	}
 	d.add("  Every server holds the VIP %v on lo, and neither ARP nor ND tells. It answers the client itself.", first.Hidden)
 }
 

@@ -30,7 +30,7 @@ func contains(t *testing.T, text string, parts ...string) {
 
 // The lab in memory needs nothing, so it must work everywhere, in every form.
 func TestLabInMemory(t *testing.T) {
-	for _, method := range []string{"nat", "dr"} {
+	for _, method := range integration.Methods {
 		for _, family := range []string{"4", "6"} {
 			for _, rest := range [][]string{{"--protocol", "tcp", "--arms", "2"}, {"--protocol", "udp", "--arms", "1"}} {
 				args := append([]string{"lab", "--memory", "--requests", "4", "--servers", "2", "--method", method, "--family", family}, rest...)
@@ -39,9 +39,15 @@ func TestLabInMemory(t *testing.T) {
 					if r.code != ExitOK || r.stderr != "" {
 						t.Fatalf("exit code %d, stderr %q", r.code, r.stderr)
 					}
-					way := map[string]string{"nat": "The answer came back through the director.", "dr": "The answer did not pass the director."}[method]
+					way := "The answer came back through the director."
+					if method == "dr" || method == "tun" {
+						way = "The answer did not pass the director."
+					}
 					contains(t, r.stdout, "in memory", fmt.Sprintf("method    = %q", method), "answered by s1", "answered by s2", way,
 						"client to server", "server to client")
+					if got := strings.Contains(r.stdout, "*in ipip, "); got != (method == "tun") {
+						t.Errorf("a tunnel is shown: %v", got)
+					}
 				})
 			}
 		}
@@ -56,7 +62,7 @@ func TestLabUsage(t *testing.T) {
 		{[]string{"--servers", "0"}, "--servers 0: must be 1 to 89"},
 		{[]string{"--servers", "90"}, "--servers 90: must be 1 to 89"},
 		{[]string{"--requests", "0"}, "--requests 0: must be 1 or more"},
-		{[]string{"--method", "tun"}, "must be one of: nat, dr"},
+		{[]string{"--method", "masq"}, "must be one of: nat, dr, tun, fullnat"},
 		{[]string{"--family", "5"}, "must be one of: 4, 6"},
 		{[]string{"--protocol", "sctp"}, "must be one of: tcp, udp"},
 		{[]string{"--arms", "3"}, "must be one of: auto, 1, 2"},
@@ -77,6 +83,7 @@ func TestLabArms(t *testing.T) {
 	}{
 		{[]string{"--method", "nat"}, true},
 		{[]string{"--method", "dr"}, false},
+		{[]string{"--method", "tun"}, true},
 		{[]string{"--method", "nat", "--arms", "1"}, false},
 		{[]string{"--method", "dr", "--arms", "2"}, true},
 	} {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"tapdirector/stack"
+	"tapdirector/stack/packettest"
 	"tapdirector/tap"
 )
 
@@ -16,7 +17,7 @@ import (
 //
 // Every point reports frames on its own, so one packet is seen several times, each time perhaps rewritten. What a director never
 // changes tells that it is one packet: its direction, and for TCP its flags, sequence numbers and length, for UDP its
-// payload. A packet seen at the same point for a second time is another one: a repetition. Packets and what is seen of each
+// payload. By the same sign the client's end is known again when fullnat has changed it too. A packet seen at the same point for a second time is another one: a repetition. Packets and what is seen of each
 // are in the order of the points' clock, which is one clock. What a bridge flooded to a host that it was not sent to does not count.
 
 // step is one packet at one point.
@@ -25,6 +26,7 @@ type step struct {
 	srcMAC, dstMAC stack.MAC
 	src, dst       netip.AddrPort
 	ttl            uint8
+	tunnel         string // what the packet travels in, in words; "" when it is not in a tunnel
 }
 
 // passage is one packet on its whole way.
@@ -53,8 +55,14 @@ func trace(seen []sighting, client net.Addr, names map[stack.MAC]string) []passa
 	}
 	var passages []passage
 	latest := map[packetKey]int{}
+	ends := map[netip.AddrPort]bool{at: true} // and what the client's end becomes with fullnat
 	for _, s := range seen {
-		st, key, label, ok := decode(s, at)
+		st, key, label, ok := decode(s, ends)
+		if key.forward = true; !ok && known(latest, key) { // the client's packet, from another end
+			ends[st.src] = true
+			ok = true
+		}
+		key.forward = ends[st.src]
 		if !ok || flooded(st, names) {
 			continue
 		}
@@ -67,6 +75,12 @@ func trace(seen []sighting, client net.Addr, names map[stack.MAC]string) []passa
 		passages[i].steps = append(passages[i].steps, st)
 	}
 	return passages
+}
+
+// known reports whether a packet was seen before.
+func known(latest map[packetKey]int, key packetKey) bool {
+	_, ok := latest[key]
+	return ok
 }
 
 // flooded reports whether a frame came by a host that it was not for.
@@ -85,24 +99,42 @@ func (p *passage) passes(host string) bool {
 	return slices.ContainsFunc(p.steps, func(s step) bool { return s.host == host })
 }
 
-// decode reads one frame; it reports false when the frame is not of the client's connection.
-func decode(s sighting, client netip.AddrPort) (st step, key packetKey, label string, ok bool) {
+// decode reads one frame; it reports false when the frame is neither from nor to one of the ends.
+func decode(s sighting, ends map[netip.AddrPort]bool) (st step, key packetKey, label string, ok bool) {
 	var p stack.Packet
-	f := tap.NewFrame(tap.Header{}, s.frame)
+	inner, tunnel := unwrapped(s.frame)
+	f := tap.NewFrame(tap.Header{}, inner)
 	if stack.Parse(&f, &p) != stack.ReasonNone || !p.HasPorts {
 		return st, key, "", false
 	}
 	b := f.Bytes()
 	st = step{
-		sighting: s, srcMAC: stack.SrcMAC(b), dstMAC: stack.DstMAC(b), ttl: p.TTL,
+		sighting: s, srcMAC: stack.SrcMAC(b), dstMAC: stack.DstMAC(b), ttl: p.TTL, tunnel: tunnel,
 		src: netip.AddrPortFrom(p.Src.Netip(), p.SrcPort), dst: netip.AddrPortFrom(p.Dst.Netip(), p.DstPort),
 	}
 	payload := b[int(p.L4)+int(p.L4Len):]
-	key = packetKey{forward: st.src == client, flags: p.TCPFlags, payload: string(payload)}
+	key = packetKey{flags: p.TCPFlags, payload: string(payload)}
 	if p.Proto == stack.ProtoTCP {
 		key.seq, key.ack = binary.BigEndian.Uint32(b[p.L4+4:]), binary.BigEndian.Uint32(b[p.L4+8:])
 	}
-	return st, key, packetLabel(&p, len(payload)), st.src == client || st.dst == client
+	return st, key, packetLabel(&p, len(payload)), ends[st.src] || ends[st.dst]
+}
+
+// unwrapped returns a frame with the packet that a tunnel carries in the place of the tunnel's, and the tunnel in words; any other frame as it is.
+func unwrapped(b []byte) (frame []byte, tunnel string) {
+	if len(b) < tap.EthernetLen {
+		return b, ""
+	}
+	o, inner, err := packettest.Unwrap(b[tap.EthernetLen:])
+	if err != nil || len(inner) == 0 {
+		return b, ""
+	}
+	frame = slices.Concat(b[:tap.EthernetLen], inner)
+	frame[12], frame[13] = 0x08, 0x00
+	if inner[0]>>4 == 6 {
+		frame[12], frame[13] = 0x86, 0xdd
+	}
+	return frame, fmt.Sprintf("in %s, %v > %v", o.Kind, o.Src, o.Dst)
 }
 
 // packetLabel says what a packet is for.
@@ -203,6 +235,9 @@ func (d *traceDrawing) closeUp(p *passage) {
 			d.cell(d.mac(s.srcMAC), s.srcMAC != before.srcMAC, 28), d.cell(d.mac(s.dstMAC), s.dstMAC != before.dstMAC, 28))
 		d.out.printf("    %-22s %s > %s %s\n", "", d.cell(s.src.String(), s.src != before.src, 28), d.cell(s.dst.String(), s.dst != before.dst, 28),
 			d.cell(fmt.Sprintf("ttl %d", s.ttl), s.ttl != before.ttl, 0))
+		if s.tunnel != "" {
+			d.out.printf("    %-22s %s\n", "", d.cell(s.tunnel, s.tunnel != before.tunnel, 0))
+		}
 	}
 	switch {
 	case p.forward:
@@ -280,7 +315,7 @@ func direction(forward bool) string {
 
 // sameHeaders reports whether nothing that the picture shows differs.
 func sameHeaders(a, b step) bool {
-	return a.srcMAC == b.srcMAC && a.dstMAC == b.dstMAC && a.src == b.src && a.dst == b.dst && a.ttl == b.ttl
+	return a.srcMAC == b.srcMAC && a.dstMAC == b.dstMAC && a.src == b.src && a.dst == b.dst && a.ttl == b.ttl && a.tunnel == b.tunnel
 }
 
 // splitPoint reads "client/ext".

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -291,5 +292,31 @@ func TestRecorder(t *testing.T) {
 	r.see("client/ext", "out", []byte{4})
 	if len(got) != 1 || got[0].host != "director" || got[0].lan != "int" || got[0].out || got[0].frame[0] != 2 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// What a tunnel carries is the packet; anything else is left as it is.
+func TestUnwrapped(t *testing.T) {
+	for _, c := range []struct {
+		src, dst, from, to string
+		proto              uint8
+	}{
+		{"10.77.1.2:1", "10.77.1.100:80", "10.77.2.1:0", "10.77.2.11:0", 4},
+		{"[fd77:1::2]:1", "[fd77:1::100]:80", "10.77.2.1:0", "10.77.2.11:0", 41},
+		{"10.77.1.2:1", "10.77.1.100:80", "[fd77:2::1]:0", "[fd77:2::11]:0", 4},
+		{"[fd77:1::2]:1", "[fd77:1::100]:80", "[fd77:2::1]:0", "[fd77:2::11]:0", 41},
+	} {
+		inner := packettest.Spec{Src: netip.MustParseAddrPort(c.src), Dst: netip.MustParseAddrPort(c.dst), Payload: []byte("x")}
+		from, to := netip.MustParseAddrPort(c.from), netip.MustParseAddrPort(c.to)
+		outer := packettest.Spec{Src: from, Dst: to, Proto: c.proto, Payload: inner.Bytes()[14:]}
+		got, tunnel := unwrapped(outer.Bytes())
+		if want := fmt.Sprintf("in ipip, %v > %v", from.Addr(), to.Addr()); !bytes.Equal(got, inner.Bytes()) || tunnel != want {
+			t.Errorf("%s in %s: %q, want %q; %x", c.src, c.from, tunnel, want, got)
+		}
+		for _, b := range [][]byte{nil, inner.Bytes(), inner.Bytes()[:20], outer.Bytes()[:40]} {
+			if got, tunnel := unwrapped(b); tunnel != "" || !bytes.Equal(got, b) {
+				t.Errorf("%x is taken out of a tunnel", b)
+			}
+		}
 	}
 }

@@ -54,6 +54,9 @@ func logInterface(log *slog.Logger, i *conf.Interface, d *tap.Device) {
 	attrs := []any{"interface", i.Name, "tap", d.Name, "driver", d.Driver, "queues", len(d.Queues), "mtu", d.MTU,
 		"mac", macString(i.MAC), "addresses", joinAll(i.Addresses), "offload", offloads(d),
 		"created", d.Created}
+	if i.VLAN != 0 {
+		attrs = append(attrs, "vlan", i.VLAN)
+	}
 	if d.Bridge != "" {
 		attrs = append(attrs, "bridge", d.Bridge)
 	}

@@ -11,8 +11,10 @@ import (
 const rootLong = `tapdirector is a Layer-4 load balancer (a director, in LVS's words) that lives in user space on TAP devices
 bridged to a LAN. It spreads TCP and UDP connections to virtual services over real servers:
 
-  nat  the destination becomes the server's address; the server's default gateway is the director
-  dr   only the destination MAC changes; the server holds the service's address on lo and answers the client itself
+  nat      the destination becomes the server's address; the server's default gateway is the director
+  dr       only the destination MAC changes; the server holds the service's address on lo and answers the client itself
+  tun      as dr, but in a tunnel (IPIP, GUE, GRE): the server may be behind routers
+  fullnat  both ends change, so the server needs no route to us; it sees the director's address
 
 It needs one file, lb.toml. A small one:
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -59,8 +60,9 @@ func runCommand(cmd *cobra.Command) error {
 	}
 	log := logger(cmd)
 	log.Info("start", "version", ownVersion(buildInfo()), "conf", path, "pid", os.Getpid())
+	surviveLostReader()
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, append([]os.Signal{os.Interrupt, syscall.SIGTERM}, counterSignals...)...)
+	signal.Notify(signals, slices.Concat([]os.Signal{os.Interrupt, syscall.SIGTERM}, counterSignals, reloadSignals)...)
 	defer signal.Stop(signals)
 	return run(cmd.Context(), c, environment{
 		log:     log,
@@ -101,14 +103,31 @@ func forward(ctx context.Context, c *conf.Config, e environment) (err error) {
 		return err
 	}
 	logStart(e.log, c, devices)
+	makeRoom(d.Workers())
 	return runTasks(ctx, d, e, shut)
 }
 
-// openDevices opens the device of every interface; on failure those that are open come with the error.
+// sideTasks is how many goroutines may want to run while every worker does: host, resolver, janitor, signals.
+const sideTasks = 4
+
+// makeRoom lets every worker have a place in the Go scheduler at once. A worker that wakes up from ppoll would else wait, by futex and sleep, until
+// another gives up its place, though a CPU is idle: with two queues on each of two interfaces and two CPUs that cost a quarter of the connections
+// per second. More places than CPUs only leave the choice to the kernel's scheduler, which knows better.
+func makeRoom(workers int) {
+	if n := workers + sideTasks; runtime.GOMAXPROCS(0) < n {
+		runtime.GOMAXPROCS(n)
+	}
+}
+
+// openDevices opens the device of every interface, once for those that share it; on failure those that are open come with the error.
 func openDevices(c *conf.Config, e environment) ([]*tap.Device, error) {
 	devices := make([]*tap.Device, 0, len(c.Interfaces))
 	for i := range c.Interfaces {
 		ifc := &c.Interfaces[i]
+		if first := c.SharesWith(i); first != i {
+			devices = append(devices, devices[first])
+			continue
+		}
 		d, err := e.open(tap.Options{Name: ifc.Tap, Path: ifc.Device, Driver: ifc.Driver, Queues: ifc.Queues,
 			Bridge: ifc.Bridge, MTU: ifc.MTU, Log: e.log.With("interface", ifc.Name)})
 		if err != nil {
@@ -122,7 +141,10 @@ func openDevices(c *conf.Config, e environment) ([]*tap.Device, error) {
 // closeDevices closes them all, the last opened first.
 func closeDevices(devices []*tap.Device) error {
 	var errs []error
-	for _, d := range slices.Backward(devices) {
+	for i, d := range slices.Backward(devices) {
+		if slices.Index(devices, d) != i {
+			continue // shared
+		}
 		if err := d.Close(); err != nil {
 			errs = append(errs, fmt.Errorf("close %s: %w", d.Name, err))
 		}
@@ -161,18 +183,22 @@ func runTasks(ctx context.Context, d *director.Director, e environment, shut fun
 	}
 }
 
-// watchSignals logs the counters at a counter signal and returns at any other, or when ctx ends.
+// watchSignals logs the counters at a counter signal, a word at a reload signal, and returns at any other, or when ctx ends.
 func watchSignals(ctx context.Context, e environment, counters func() []director.Counter) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case s := <-e.signals:
-			if !slices.Contains(counterSignals, s) {
+			switch {
+			case slices.Contains(counterSignals, s):
+				logCounters(e.answers, counters())
+			case slices.Contains(reloadSignals, s):
+				e.log.Warn("no reload in this version: restart to take a changed file", "signal", s.String())
+			default:
 				e.log.Info("stop", "signal", s.String())
 				return
 			}
-			logCounters(e.answers, counters())
 		}
 	}
 }

@@ -38,6 +38,7 @@ func (d *draft) checkInterfaces() {
 		d.add(place{rank: rank{rankInterface}}, "%d interfaces: at most %d", n, maxInterfaces)
 	}
 	d.checkTwins()
+	d.checkTrunks()
 	for i := range d.c.Interfaces {
 		at, f := d.interfaceAt(i), &d.c.Interfaces[i]
 		if f.Masquerade && len(f.Addresses) == 0 && !d.vague {
@@ -51,18 +52,14 @@ func (d *draft) checkInterfaces() {
 
 // checkTwins looks for what two interfaces cannot both have.
 func (d *draft) checkTwins() {
-	names, devices, macs, addresses := firsts[string]{}, firsts[string]{}, firsts[[6]byte]{}, firsts[netip.Addr]{}
+	names, devices, macs, addresses := firsts[string]{}, firsts[port]{}, firsts[[6]byte]{}, firsts[netip.Addr]{}
 	taps := map[string]string{} // by name, to find a bridge that is a tap; it may be defined further down
 	for i := range d.c.Interfaces {
 		f, at := &d.c.Interfaces[i], d.interfaceAt(i)
 		if first := names.taken(f.Name, itemPlace("interface", "", i).text); first != "" {
 			d.add(itemPlace("interface", "", i), "name %q: also the name of %s", f.Name, first)
 		}
-		for _, device := range []struct{ key, name string }{{"tap", f.Tap}, {"device", f.Device}} {
-			if first := devices.taken(device.name, at.text); first != "" {
-				d.add(at, "%s %q: also the %s of %s", device.key, device.name, device.key, first)
-			}
-		}
+		d.checkDevice(i, devices)
 		if first := macs.taken(f.MAC, at.text); first != "" {
 			d.add(at, "mac %q: also the mac of %s", macText(f.MAC), first)
 		}

@@ -19,6 +19,7 @@ func (d *draft) checkServices() {
 	d.checkListens()
 	d.checkOwners()
 	d.checkARP()
+	d.checkFullNAT()
 	d.checkServers()
 	d.checkOnePacket()
 }
@@ -132,12 +133,12 @@ func (d *draft) checkServer(at place, v *Service, s *Server, owner string) {
 	}
 	behind := s.Iface >= 0 && s.Via != a
 	switch {
-	case vip.IsValid() && a.Is4() != vip.Is4():
+	case v.Method != "tun" && vip.IsValid() && a.Is4() != vip.Is4():
 		d.add(at, "address %q: %s, but the service listens on %s, and %s does not change the family", s.Address, family(a), family(vip), v.Method)
-	case v.Method == "dr" && vip.IsValid() && s.Address.Port() != v.port() && v.port() == 0:
-		d.add(at, "address %q: dr does not change ports: leave the port out", s.Address)
-	case v.Method == "dr" && vip.IsValid() && s.Address.Port() != v.port():
-		d.add(at, "address %q: dr does not change ports: write %q or leave the port out", s.Address, netip.AddrPortFrom(a, v.port()))
+	case v.keepsPort() && vip.IsValid() && s.Address.Port() != v.port() && v.port() == 0:
+		d.add(at, "address %q: %s does not change ports: leave the port out", s.Address, v.Method)
+	case v.keepsPort() && vip.IsValid() && s.Address.Port() != v.port():
+		d.add(at, "address %q: %s does not change ports: write %q or leave the port out", s.Address, v.Method, netip.AddrPortFrom(a, v.port()))
 	case owner != "":
 		d.add(at, "address %q: the VIP of %s: packets would come back to the director", s.Address, owner)
 	case d.holder(a) >= 0:
@@ -151,5 +152,7 @@ func (d *draft) checkServer(at place, v *Service, s *Server, owner string) {
 		d.add(at, "address %q: behind the gateway %s, but dr reaches only servers on a network of an interface", s.Address, s.Via)
 	case behind && s.MAC != [6]byte{}:
 		d.add(at, "mac %q: the server is behind the gateway %s, whose MAC is used", macText(s.MAC), s.Via)
+	case v.Method == "tun" && s.Iface >= 0 && d.checkTunnel(v, s) != "":
+		d.add(at, "%s", d.checkTunnel(v, s))
 	}
 }

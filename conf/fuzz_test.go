@@ -16,7 +16,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add(Reference)
 	f.Add(good)
 	f.Add(inIPv6(good))
-	for _, tc := range slices.Concat(filesAndInterfaces, routesAndServices, hashing, ofOneFamily, quicIDs) {
+	for _, tc := range slices.Concat(filesAndInterfaces, routesAndServices, hashing, defence, vlans, ofOneFamily, quicIDs) {
 		f.Add(strings.NewReplacer(tc.edits...).Replace(good))
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -62,6 +62,7 @@ func checkConsistent(t *testing.T, c *Config) {
 	for _, f := range c.Interfaces {
 		expect(f.Name != "" && (f.Tap == "") != (f.Device == "") && len(f.Tap) <= 15, "interface", f)
 		expect(f.MAC[0]&1 == 0 && f.Queues >= 0 && f.Queues <= 16 && (f.MTU == 0 || f.MTU >= 576 && f.MTU <= 65535), "interface", f)
+		expect(f.VLAN >= 0 && f.VLAN <= 4094, "VLAN", f)
 		expect(f.Driver != "" && f.Reply != "", "interface", f)
 	}
 	for _, r := range c.Routes {
@@ -69,6 +70,10 @@ func checkConsistent(t *testing.T, c *Config) {
 	}
 	for _, v := range c.Services {
 		checkHashingConsistent(expect, v)
+		expect(v.RatePerSource >= 0 && (v.RatePerSource == 0) == (v.BurstPerSource == 0), "rate", v)
+		for _, p := range slices.Concat(v.Allow, v.Deny) {
+			expect(p.IsValid() && p == p.Masked() && !p.Addr().Is4In6() && slices.Contains(v.Allow, p) != slices.Contains(v.Deny, p), "source", p)
+		}
 		expect(v.Name != "" && len(v.Listen) > 0 && len(v.Servers) > 0, "service", v)
 		for _, l := range v.Listen {
 			expect(usable(l.Addr) && known(l.Interface) && (l.Low > 0 || l.High == 65535) && l.Low <= l.High, "listen", l)
@@ -77,10 +82,14 @@ func checkConsistent(t *testing.T, c *Config) {
 		expect(v.Protocol == "tcp" || !v.Pickup && v.Idle == "expire", "pickup and idle", v)
 		expect(v.PersistenceTimeout >= 0 && v.PersistencePrefix4 > 0 && v.PersistencePrefix6 > 0, "persistence", v)
 		expect(slices.Contains(methods.now, v.Method) && slices.Contains(schedulers.now, v.Scheduler) && v.OnNoServer != "", "service", v)
+		expect(v.TunnelTTL >= 0 && v.TunnelTTL <= 255 && (v.MSSClamp == 0 || v.MSSClamp >= 88 && v.MSSClamp <= 65495), "service", v)
 		for _, s := range v.Servers {
-			expect(usable(s.Address.Addr()) && s.Address.Addr().Is4() == v.Listen[0].Addr.Is4() && s.LThreshold <= s.UThreshold && s.LThreshold >= 0 && s.Weight >= 0 && s.Weight <= 65535, "server", s)
+			tun := v.Method == "tun"
+			expect(usable(s.Address.Addr()) && (tun || s.Address.Addr().Is4() == v.Listen[0].Addr.Is4()) && s.LThreshold <= s.UThreshold && s.LThreshold >= 0 && s.Weight >= 0 && s.Weight <= 65535, "server", s)
 			expect(known(s.Iface) && holds(s.Iface, s.Via) && s.MAC[0]&1 == 0, "server", s)
 			expect(v.Method != "dr" || s.Via == s.Address.Addr() && s.Address.Port() == v.port(), "dr server", s)
+			expect(!tun || s.Address.Port() == v.port() && s.Tunnel.Source.Is4() == s.Address.Addr().Is4() && s.Tunnel.Source != v.Listen[0].Addr, "tun server", s)
+			expect(tun == (s.Tunnel.Kind != "") && (s.Tunnel.Kind == "gue") == (s.Tunnel.Port != 0), "tunnel", s)
 		}
 	}
 	expect(c.Limits.Connections > 0 && c.Limits.HostRate > 0 && c.Limits.ICMPRate >= 0, "limits", c.Limits)

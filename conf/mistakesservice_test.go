@@ -95,10 +95,20 @@ var routesAndServices = []spoiled{
 	slip("unknown protocol", atWeb, atWeb+"protocol = \"tpc\"\n",
 		`service "web": protocol "tpc": unknown, did you mean "tcp"?: tcp, udp`),
 	slip("sctp", atWeb, atWeb+"protocol = \"sctp\"\n", `service "web": protocol "sctp": not yet in this version: tcp, udp`),
-	slip("unknown method", atWeb, atWeb+"method = \"masq\"\n", `service "web": method "masq": unknown: nat, dr`),
-	slip("tun", atWeb, atWeb+"method = \"tun\"\n", `service "web": method "tun": not yet in this version: nat, dr`),
-	slip("fullnat", atWeb, atWeb+"method = \"fullnat\"\n",
-		`service "web": method "fullnat": not yet in this version: nat, dr`),
+	slip("unknown method", atWeb, atWeb+"method = \"masq\"\n", `service "web": method "masq": unknown: nat, dr, tun, fullnat`),
+	slip("sources with nat", atWeb, atWeb+"sources = [\"10.77.2.1\"]\n",
+		`service "web": sources: only for method = "fullnat": nat does not change the client's address`),
+	slip("toa with nat", atWeb, atWeb+"toa = true\n", `service "web": toa: only for method = "fullnat": with nat servers see the client's address`),
+	slip("toa with UDP", atWeb, atWeb+"method = \"fullnat\"\nprotocol = \"udp\"\ntoa = true\n", `service "web": toa: an option of TCP, but the service is udp`),
+	slip("toa is no boolean", atWeb, atWeb+"method = \"fullnat\"\ntoa = \"yes\"\n", `service "web": toa: expected true or false, got "yes"`),
+	slip("a source twice", atWeb, atWeb+"method = \"fullnat\"\nsources = [\"10.77.2.1\", \"10.77.2.1\"]\n", `service "web": sources: "10.77.2.1": twice in the list`),
+	slip("a source is a name", atWeb, atWeb+"method = \"fullnat\"\nsources = [\"int\"]\n", `service "web": sources: "int": not an IP address`),
+	slip("a source that is not ours", atWeb, atWeb+"method = \"fullnat\"\nsources = [\"10.77.2.1\", \"10.77.2.9\"]\n",
+		`service "web": sources: "10.77.2.9": not an address of an interface`),
+	slip("a source of another interface", atWeb, atWeb+"method = \"fullnat\"\nsources = [\"10.77.2.1\", \"10.77.1.1\"]\n",
+		`service "web": sources: "10.77.1.1": an address of interface "ext", from which no server of its family is reached`),
+	{"a server without a source", []string{atWeb, atWeb + "method = \"fullnat\"\nsources = [\"10.77.2.1\"]\n", "10.77.2.12:8000", "10.77.1.12:8000"},
+		[]string{`service "web": server 2: address "10.77.1.12:8000": no source for connections to it: interface "ext" has no address of its family that is in sources`}},
 	slip("unknown scheduler", atWeb, atWeb+"scheduler = \"wcl\"\n",
 		`service "web": scheduler "wcl": unknown, did you mean "wlc"?: wlc, rr, wrr, lc, sed, nq, fo, ovf, twos, sh, dh, mh, lblc, lblcr, quic`),
 	slip("unknown on_no_server", atWeb, atWeb+"on_no_server = \"rejet\"\n",
@@ -154,8 +164,8 @@ var routesAndServices = []spoiled{
 	// Limits and timeouts.
 	slip("no connections", atEnd, atEnd+"[limits]\nconnections = 0\n",
 		`limits: connections 0: out of range: 1 to 268435456`),
-	slip("rates out of range", atEnd, atEnd+"[limits]\nicmp_rate = -1\nhost_rate = 0\n",
-		`limits: icmp_rate -1: out of range: 0 to 10000000`, `limits: host_rate 0: out of range: 1 to 10000000`),
+	slip("rates out of range", atEnd, atEnd+"[limits]\nicmp_rate = -1\nhost_rate = 0\nfragments = 1048577\n",
+		`limits: fragments 1048577: out of range: 0 to 1048576`, `limits: icmp_rate -1: out of range: 0 to 10000000`, `limits: host_rate 0: out of range: 1 to 10000000`),
 	slip("a limit with a unit", atEnd, atEnd+"[limits]\nconnections = \"1M\"\n",
 		`limits: connections: expected a whole number, got "1M"`),
 	slip("a timeout of 0", atEnd, atEnd+"[timeouts]\ntcp = 0\n", `timeouts: tcp 0: out of range: 1s to 744h (31 days)`),
@@ -205,6 +215,17 @@ var ofOneFamily = []spoiled{
 		`service "web": listen "[2001:db8:1::100": not an IP address`),
 	slip("leading zeros", "10.77.2.12:8000", "10.77.02.12:8000",
 		`service "web": server 2: address "10.77.02.12:8000": not an IP address`),
+	{"a server reached from link-local addresses only", []string{`["10.77.2.1/24"]`, `["10.77.2.1/24", "fe80::1/64"]`, atEnd, atEnd + `
+		[[route]]
+		to = "2001:db8:9::/64"
+		via = "fe80::fe"
+		[[service]]
+		name = "six"
+		listen = "[2001:db8:1::1]:80"
+		interface = "int"
+		method = "fullnat"
+		server = [{address = "2001:db8:9::2"}]`},
+		[]string{`service "six": server 1: address "[2001:db8:9::2]:80": no source for connections to it: interface "int" has no address of its family`}},
 	slip("route of two families", "10.77.9.0/24", "2001:db8:9::/64", `route 1: via "10.77.2.254": IPv4, but to is IPv6`),
 	slip("route to multicast", "10.77.9.0/24", "224.0.0.0/4", `route 1: to "224.0.0.0/4": a multicast network`),
 	{"IPv6 server of an IPv4 service",

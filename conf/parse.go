@@ -23,7 +23,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/BurntSushi/toml"
 )
@@ -36,6 +38,9 @@ const maxFile = 16 << 20 // bytes
 func Parse(r io.Reader, name string) (*Config, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 	if err != nil {
+		if file := (*fs.PathError)(nil); errors.As(err, &file) {
+			err = file.Err // else the name is said twice
+		}
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	d := draft{mistakes: &mistakes{file: name}, c: &Config{}}
@@ -70,6 +75,9 @@ type draft struct {
 	vague   bool     // an address of an interface or a route was unreadable: reachability is not judged
 }
 
+// oneLine is for messages of the TOML parser, which quote what they found, line ends included.
+var oneLine = strings.NewReplacer("\n", `\n`, "\r", `\r`)
+
 // decode is stage 1.
 func (m *mistakes) decode(text []byte) (map[string]any, bool) {
 	if len(text) > maxFile {
@@ -81,7 +89,7 @@ func (m *mistakes) decode(text []byte) (map[string]any, bool) {
 	var syntax toml.ParseError
 	switch {
 	case errors.As(err, &syntax):
-		m.add(place{text: fmt.Sprintf("line %d", syntax.Position.Line)}, "%s", syntax.Message)
+		m.add(place{text: fmt.Sprintf("line %d", syntax.Position.Line)}, "%s", oneLine.Replace(syntax.Message))
 	case err != nil:
 		m.add(place{}, "%v", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -23,18 +24,18 @@ func TestGood(t *testing.T) {
 			t.Errorf("service: %+v", web)
 		}
 		want := Server{Address: addrPort(form("10.77.2.12:8000")), Weight: 1, Via: addr(form("10.77.2.12")), Iface: 1}
-		if web.Servers[1] != want {
+		if !reflect.DeepEqual(web.Servers[1], want) {
 			t.Errorf("server: %+v, want %+v", web.Servers[1], want)
 		}
 		if got := c.Services[1].Servers[0].Address; got != addrPort(form("10.77.2.21:80")) {
 			t.Errorf("a server without a port is %v, want the service's port", got)
 		}
-		if want := (Limits{1048576, 1000, 20000, 262144}); c.Limits != want {
+		if want := (Limits{1048576, true, 1000, 1024, 20000, 262144}); c.Limits != want {
 			t.Errorf("limits %+v, want %+v", c.Limits, want)
 		}
 		if want := (Timeouts{TCP: 900 * time.Second, TCPFin: 120 * time.Second, TCPNone: 2 * time.Second, TCPSynSent: 120 * time.Second,
 			TCPSynRecv: 60 * time.Second, TCPTimeWait: 120 * time.Second, TCPClose: 10 * time.Second, TCPCloseWait: 60 * time.Second,
-			TCPLastAck: 30 * time.Second, TCPListen: 120 * time.Second, TCPSynAck: 120 * time.Second, UDP: 300 * time.Second, ICMP: 30 * time.Second}); c.Timeouts != want {
+			TCPLastAck: 30 * time.Second, TCPListen: 120 * time.Second, TCPSynAck: 120 * time.Second, UDP: 300 * time.Second, ICMP: 30 * time.Second, Fragment: 5 * time.Second}); c.Timeouts != want {
 			t.Errorf("timeouts %+v, want %+v", c.Timeouts, want)
 		}
 	})
@@ -79,10 +80,10 @@ lb.toml: interface "ext": queues: expected a whole number, got "two"
 lb.toml: interface 2: name "ext": also the name of interface 1
 lb.toml: interface "ext": tap "tap0": also the tap of interface "ext"
 lb.toml: route 1: via "10.77.7.1": on the network of no interface
-lb.toml: service "web": unknown key "bogus1": there are name, listen, protocol, method, scheduler, on_no_server, interface, hash_port, hash_fallback, mh_table_size, persistence_timeout, persistence_prefix4, persistence_prefix6, expire_quiescent_template, one_packet, pickup, idle, server
+lb.toml: service "web": unknown key "bogus1": there are name, listen, protocol, method, scheduler, on_no_server, sources, toa, interface, hash_port, hash_fallback, mh_table_size, persistence_timeout, persistence_prefix4, persistence_prefix6, expire_quiescent_template, one_packet, pickup, idle, tunnel, tunnel_port, tunnel_csum, tunnel_ttl, pmtu_disc, mss_clamp, allow, deny, rate_per_source, burst_per_source, server
 lb.toml: service "web": server 1: address "10.77.2.11:8080": dr does not change ports: write "10.77.2.11:80" or leave the port out
 lb.toml: service "web": server 2: address "10.77.2.300:80": not an IP address
-lb.toml: service "web": server 2: unknown key "bogus2": there are address, weight, mac, u_threshold, l_threshold, quic_id
+lb.toml: service "web": server 2: unknown key "bogus2": there are address, weight, mac, tunnel, tunnel_port, tunnel_csum, u_threshold, l_threshold, quic_id
 lb.toml: service 2: name: missing: write name = "web"
 lb.toml: service 2: listen "10.77.1.100:80": tcp is also the listen of service "web"
 lb.toml: timeouts: tcp "soon": expected seconds, or a duration like "90s", "15m", "1h30m"
@@ -166,6 +167,10 @@ func TestLoad(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lb.toml")
 	if _, err := Load(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
+	}
+	dir := filepath.Dir(path)
+	if _, err := Load(dir); err == nil || err.Error() != "read "+dir+": is a directory" {
+		t.Errorf("a directory: %v", err)
 	}
 	if err := os.WriteFile(path, []byte(good), 0o600); err != nil {
 		t.Fatal(err)

@@ -10,12 +10,14 @@ import (
 const (
 	maxInterfaces  = 64
 	maxQueues      = 16
+	maxVLAN        = 4094 // IEEE 802.1Q: 4095 is reserved
 	minMTU         = 576  // bytes of L3: what every IPv4 host must take (RFC 791)
 	minMTU6        = 1280 // bytes of L3: IPv6's least (RFC 8200 section 5)
 	maxMTU         = 65535
 	maxWeight      = 65535
 	maxConnections = 1 << 28 // 128 bytes each: 32 GiB
 	maxRate        = 10_000_000
+	maxFragments   = 1 << 20
 	maxTemplates   = 1 << 26 // 64 bytes each: 4 GiB
 	maxThreshold   = 1<<31 - 1
 )
@@ -25,7 +27,7 @@ var (
 	drivers    = words{now: []string{"auto", "linux", "water"}}
 	replies    = words{now: []string{"last-hop", "route"}}
 	protocols  = words{now: []string{"tcp", "udp"}, later: []string{"sctp"}}
-	methods    = words{now: []string{"nat", "dr"}, later: []string{"tun", "fullnat"}}
+	methods    = words{now: []string{"nat", "dr", "tun", "fullnat"}}
 	idles      = words{now: []string{"expire", "reset"}}
 	onNoServer = words{now: []string{"reject", "drop"}}
 	schedulers = words{now: []string{"wlc", "rr", "wrr", "lc", "sed", "nq", "fo", "ovf", "twos", "sh", "dh", "mh", "lblc", "lblcr", "quic"}}
@@ -57,6 +59,7 @@ func (d *draft) readInterface(s *section) {
 		Name:      s.label("ext"),
 		Tap:       s.text("tap"),
 		Device:    s.text("device"),
+		VLAN:      s.whole("vlan", span{0, 0, maxVLAN}),
 		Driver:    s.word("driver", drivers),
 		Bridge:    s.text("bridge"),
 		MAC:       readMAC(s),
@@ -178,7 +181,8 @@ func family(a netip.Addr) string {
 	return "IPv6"
 }
 
-// readService reads one [[service]] with its servers. Its method decides nothing yet: what nat and dr need is for the cross checks.
+// readService reads one [[service]] with its servers. Its method decides only whether keys of tunnels may be there: what else methods
+// need is for the cross checks.
 func (d *draft) readService(s *section) {
 	defer s.finish()
 	v := Service{
@@ -189,15 +193,19 @@ func (d *draft) readService(s *section) {
 		Scheduler:  s.word("scheduler", schedulers),
 		OnNoServer: s.word("on_no_server", onNoServer),
 	}
+	d.readFullNAT(s, &v)
 	d.owners = append(d.owners, s.text("interface"))
 	readHashing(s, &v)
 	readState(s, &v)
+	tunnel := readTunnelService(s, &v)
+	readDefence(s, &v)
 	servers := s.many("server", "no server: write [[service.server]] with an address")
 	for _, server := range servers {
-		v.Servers = append(v.Servers, readServer(server, &v))
+		v.Servers = append(v.Servers, readServer(server, &v, tunnel))
 	}
 	checkTableSize(s, &v)
 	readQUICIDs(s, servers, &v)
+	checkTunnelKeys(s, &v, tunnel)
 	d.c.Services = append(d.c.Services, v)
 }
 
@@ -214,8 +222,8 @@ func readListen(s *section) (all []Listen) {
 	return all
 }
 
-// readServer reads one [[service.server]] of v, whose port is the default if it has only one.
-func readServer(s *section, v *Service) Server {
+// readServer reads one [[service.server]] of v, whose port, if it has only one, and tunnel are the default.
+func readServer(s *section, v *Service, tunnel tunnelKeys) Server {
 	defer s.finish()
 	address, _ := readValue(s, "address", "10.77.2.12:8000", parseEndpoint)
 	if address.IsValid() && address.Port() == 0 {
@@ -226,6 +234,7 @@ func readServer(s *section, v *Service) Server {
 		Weight:  s.whole("weight", span{1, 0, maxWeight}),
 		MAC:     readMAC(s),
 		Iface:   -1,
+		Tunnel:  readTunnel(s, v, tunnel, address),
 	}
 	readThresholds(s, &server)
 	s.text("quic_id") // judged by readQUICIDs, when the scheduler and the other servers are known
@@ -238,13 +247,16 @@ func (d *draft) readLimits(s *section) {
 	defer s.finish()
 	d.c.Limits = Limits{
 		Connections: s.whole("connections", span{1 << 20, 1, maxConnections}),
+		Fragments:   s.whole("fragments", span{1024, 0, maxFragments}),
+		EarlyDrop:   s.yesUnless("early_drop"),
 		ICMPRate:    s.whole("icmp_rate", span{1000, 0, maxRate}),
 		HostRate:    s.whole("host_rate", span{20000, 1, maxRate}),
 		Templates:   s.whole("templates", span{1 << 18, 1, maxTemplates}),
 	}
 }
 
-// readTimeouts reads [timeouts]; the defaults are IPVS's, that of ICMP is conntrack's.
+// readTimeouts reads [timeouts]; the defaults are IPVS's, that of ICMP is conntrack's. Of fragments: Linux reassembles for 30 s, a forwarder only has to
+// outlast reordering.
 func (d *draft) readTimeouts(s *section) {
 	defer s.finish()
 	d.c.Timeouts = Timeouts{
@@ -261,5 +273,6 @@ func (d *draft) readTimeouts(s *section) {
 		TCPSynAck:    s.duration("tcp_synack", 120*time.Second),
 		UDP:          s.duration("udp", 300*time.Second),
 		ICMP:         s.duration("icmp", 30*time.Second),
+		Fragment:     s.duration("fragment", 5*time.Second),
 	}
 }

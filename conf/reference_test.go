@@ -99,6 +99,11 @@ func normal(c *Config) *Config {
 			c.Interfaces[i].Addresses = nil
 		}
 	}
+	for i := range c.Services {
+		if len(c.Services[i].Sources) == 0 {
+			c.Services[i].Sources = nil
+		}
+	}
 	return c
 }
 
@@ -140,6 +145,8 @@ method = "dr"
 interface = "mgmt"
 server = [{address = "2001:db8:1::11", weight = 0}]
 `,
+		"fullnat": edit(t, good, atWeb, atWeb+"method = \"fullnat\"\nsources = [\"10.77.2.1\", \"10.77.2.2\"]\ntoa = true\n",
+			`["10.77.2.1/24"]`, `["10.77.2.1/24", "10.77.2.2/32"]`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got strings.Builder

@@ -9,6 +9,7 @@ import (
 // Where nothing can be filled in -1 or the zero value stays, and stage 4 says why.
 func (d *draft) resolve() {
 	c := d.c
+	d.shareTaps()
 	for i := range c.Routes {
 		c.Routes[i].Interface, _ = d.onLink(c.Routes[i].Via)
 	}
@@ -19,6 +20,10 @@ func (d *draft) resolve() {
 		for j := range c.Services[i].Servers {
 			s := &c.Services[i].Servers[j]
 			s.Via, s.Iface = d.hop(s.Address.Addr())
+			if c.Services[i].Method == "tun" {
+				s.Tunnel.Source = d.tunnelSource(s)
+			}
+			s.Sources = d.sources(&c.Services[i], s)
 		}
 	}
 	for i := range c.Interfaces {

@@ -156,6 +156,12 @@ func (s *section) yes(key string) *bool {
 	return &b
 }
 
+// yesUnless returns a boolean whose default is true.
+func (s *section) yesUnless(key string) bool {
+	b := s.yes(key)
+	return b == nil || *b
+}
+
 // list returns an array of strings.
 func (s *section) list(key string) (texts []string) {
 	v, ok := s.take(key)

@@ -35,6 +35,10 @@ func readState(s *section, v *Service) {
 		return
 	}
 	switch {
+	case v.OnePacket && v.Method == "fullnat":
+		s.add("one_packet: not with fullnat: only a connection has a port of ours for the answer")
+	case v.Pickup && v.Method == "fullnat":
+		s.add("pickup: not with fullnat: the server knows the connection by a port of ours that is forgotten")
 	case v.OnePacket && v.Protocol != "udp":
 		s.add("one_packet: only for udp: %s needs a connection", v.Protocol)
 	case v.Pickup && v.Protocol != "tcp":

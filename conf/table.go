@@ -3,16 +3,15 @@ package conf
 import (
 	"fmt"
 	"io"
-	"net/netip"
 	"strings"
 	"text/tabwriter"
 	"time"
 )
 
-// Table writes what the director would do with c, for people: one table each of interfaces, routes, services, servers and QUIC ids, with what was
-// left out of the file filled in, and a last one of limits and timeouts. The error is the writer's.
+// Table writes what the director would do with c, for people: one table each of interfaces, routes, services, servers, tunnels, QUIC ids and defence, with what
+// was left out of the file filled in, and a last one of limits and timeouts. The error is the writer's.
 func Table(w io.Writer, c *Config) error {
-	for _, table := range []func(io.Writer, *Config){tableInterfaces, tableRoutes, tableServices, tableServers, tableQUIC, tableBounds} {
+	for _, table := range []func(io.Writer, *Config){tableInterfaces, tableRoutes, tableServices, tableServers, tableTunnels, tableQUIC, tableDefence, tableBounds} {
 		columns := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 		table(columns, c)
 		if err := columns.Flush(); err != nil {
@@ -45,11 +44,19 @@ func tableInterfaces(w io.Writer, c *Config) {
 func attachedTo(f *Interface) string {
 	switch {
 	case f.Device != "":
-		return f.Device
+		return f.Device + vlanText(f)
 	case f.Bridge != "":
-		return f.Tap + " in " + f.Bridge
+		return f.Tap + " in " + f.Bridge + vlanText(f)
 	}
-	return f.Tap
+	return f.Tap + vlanText(f)
+}
+
+// vlanText is the tag, if there is one.
+func vlanText(f *Interface) string {
+	if f.VLAN == 0 {
+		return ""
+	}
+	return fmt.Sprint(" vlan ", f.VLAN)
 }
 
 // options lists what is switched on.
@@ -73,7 +80,7 @@ func orWord(there bool, v any, word string) string {
 }
 
 // join writes addresses with commas.
-func join(addresses []netip.Prefix) string {
+func join[T fmt.Stringer](addresses []T) string {
 	texts := make([]string, len(addresses))
 	for i, a := range addresses {
 		texts[i] = a.String()
@@ -167,16 +174,56 @@ func tableQUIC(w io.Writer, c *Config) {
 	}
 }
 
+// tableDefence shows who may connect to a service; it is left out where everybody may.
+func tableDefence(w io.Writer, c *Config) {
+	title := false
+	for i := range c.Services {
+		v := &c.Services[i]
+		if len(v.Allow)+len(v.Deny)+v.RatePerSource == 0 {
+			continue
+		}
+		if !title {
+			row(w)
+			row(w, "DEFENCE OF", "ALLOW", "DENY", "RATE PER SOURCE", "BURST")
+			title = true
+		}
+		row(w, v.Name, orWord(len(v.Allow) > 0, join(v.Allow), "all"), orWord(len(v.Deny) > 0, join(v.Deny), "none"),
+			orWord(v.RatePerSource > 0, v.RatePerSource, "any"), orWord(v.BurstPerSource > 0, v.BurstPerSource, "any"))
+	}
+}
+
 // tableServers shows the way to each real server: the part of the file's meaning that is hardest to see in it.
 func tableServers(w io.Writer, c *Config) {
 	row(w)
-	row(w, "SERVER OF", "ADDRESS", "WEIGHT", "NEXT HOP", "INTERFACE", "MAC", "THRESHOLDS")
+	row(w, "SERVER OF", "ADDRESS", "WEIGHT", "NEXT HOP", "INTERFACE", "MAC", "SEES", "THRESHOLDS")
 	for i := range c.Services {
 		for j := range c.Services[i].Servers {
 			s := &c.Services[i].Servers[j]
 			address := orWord(s.Address.Port() > 0, s.Address, s.Address.Addr().String())
 			row(w, c.Services[i].Name, address, orWord(s.Weight > 0, s.Weight, "0 (drains)"), orWord(s.Via != s.Address.Addr(), s.Via, "direct"),
-				c.Interfaces[s.Iface].Name, orWord(s.MAC != [6]byte{}, macText(s.MAC), "asked for"), thresholds(s))
+				c.Interfaces[s.Iface].Name, orWord(s.MAC != [6]byte{}, macText(s.MAC), "asked for"),
+				orWord(len(s.Sources) > 0, join(s.Sources), "the client"), thresholds(s))
+		}
+	}
+}
+
+// tableTunnels is left out where there are none.
+func tableTunnels(w io.Writer, c *Config) {
+	header := false
+	for i := range c.Services {
+		v := &c.Services[i]
+		for j := range v.Servers {
+			s := &v.Servers[j]
+			if s.Tunnel.Kind == "" {
+				continue
+			}
+			if !header {
+				row(w)
+				row(w, "TUNNEL TO", "KIND", "PORT", "CHECKSUM", "FROM", "TTL", "TOO LARGE", "MSS CLAMP")
+				header = true
+			}
+			row(w, s.Address.Addr(), s.Tunnel.Kind, orWord(s.Tunnel.Port > 0, s.Tunnel.Port, "none"), orWord(s.Tunnel.Csum, "yes", "no"), s.Tunnel.Source,
+				orWord(v.TunnelTTL > 0, v.TunnelTTL, "the packet's"), orWord(v.PMTUDisc, "answered", "fragmented"), orWord(v.MSSClamp > 0, v.MSSClamp, "none"))
 		}
 	}
 }
@@ -191,6 +238,8 @@ func tableBounds(w io.Writer, c *Config) {
 	row(w)
 	row(w, "LIMIT", "VALUE")
 	row(w, "connections", c.Limits.Connections)
+	row(w, "fragments", fmt.Sprint(c.Limits.Fragments, " held"))
+	row(w, "early_drop", c.Limits.EarlyDrop)
 	row(w, "icmp_rate", fmt.Sprint(c.Limits.ICMPRate, " per second"))
 	row(w, "host_rate", fmt.Sprint(c.Limits.HostRate, " per second"))
 	row(w, "templates", c.Limits.Templates)
@@ -201,7 +250,7 @@ func tableBounds(w io.Writer, c *Config) {
 	}{
 		{"tcp", t.TCP}, {"tcpfin", t.TCPFin}, {"tcp_none", t.TCPNone}, {"tcp_syn_sent", t.TCPSynSent}, {"tcp_syn_recv", t.TCPSynRecv},
 		{"tcp_time_wait", t.TCPTimeWait}, {"tcp_close", t.TCPClose}, {"tcp_close_wait", t.TCPCloseWait}, {"tcp_last_ack", t.TCPLastAck},
-		{"tcp_listen", t.TCPListen}, {"tcp_synack", t.TCPSynAck}, {"udp", t.UDP}, {"icmp", t.ICMP},
+		{"tcp_listen", t.TCPListen}, {"tcp_synack", t.TCPSynAck}, {"udp", t.UDP}, {"icmp", t.ICMP}, {"fragment", t.Fragment},
 	} {
 		row(w, "timeout "+timeout.key, timeout.d)
 	}

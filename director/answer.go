@@ -32,11 +32,12 @@ func (w *worker) tooBig(f *tap.Frame, iface uint16) Verdict {
 	return w.answerICMP(f, stack.ICMPTooBig, int(w.view.ifaces[iface].mtu), SentTooBig)
 }
 
-// answerICMP answers f, unchanged yet, by an ICMP error from this interface's own address, or from the VIP it was sent to; v is the verdict.
+// answerICMP answers f, unchanged yet, by an ICMP error from the VIP it was sent to, or else from this interface's own address; v is the verdict.
+// The VIP is what the sender knows, and where a DIP is a private address the networks on the way would drop an error that came from it.
 func (w *worker) answerICMP(f *tap.Frame, e stack.ICMPError, mtu int, v Verdict) Verdict {
-	src := w.view.ifaces[w.in].dip(w.p.Src)
-	if src.IsZero() && w.view.locals.role(w.p.Dst)&roleVIP != 0 {
-		src = w.p.Dst
+	src := w.p.Dst
+	if w.view.locals.role(src)&roleVIP == 0 {
+		src = w.view.ifaces[w.in].dip(w.p.Src)
 	}
 	if src.IsZero() {
 		return DropNoAnswer

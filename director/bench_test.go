@@ -22,12 +22,17 @@ type path struct {
 // knownPaths returns the ways of packets of known connections: method × family × direction, the connection being made.
 func knownPaths(tb testing.TB) (paths []path) {
 	for _, family := range []int{4, 6} {
-		for _, method := range []string{"nat", "dr"} {
+		paths = append(paths, fullNATPaths(tb, family)...)
+		for _, method := range []string{"nat", "dr", "tun"} {
 			w := newWorld(tb, worldSpec{family: family, method: method})
 			w.step(ext, w.toVIP(stack.SYN))
 			name := fmt.Sprintf("%s/ipv%d/", method, family)
-			if method == "dr" {
+			switch method {
+			case "dr":
 				paths = append(paths, path{name + "forward", w, ext, w.toVIP(stack.ACK), ForwardedDR})
+				continue
+			case "tun":
+				paths = append(paths, path{name + "forward", w, ext, w.toVIP(stack.ACK), ForwardedTUN})
 				continue
 			}
 			w.step(in, w.fromServer(0, stack.SYN|stack.ACK))
@@ -39,6 +44,23 @@ func knownPaths(tb testing.TB) (paths []path) {
 	return paths
 }
 
+// fullNATPaths are those of a FullNAT connection, with the client's address told and without.
+func fullNATPaths(tb testing.TB, family int) (paths []path) {
+	for _, service := range []string{"", "toa = true"} {
+		w := newWorld(tb, worldSpec{family: family, method: "fullnat", service: service})
+		_, left := w.step(ext, w.toVIP(stack.SYN))
+		name := fmt.Sprintf("fullnat/ipv%d/", family)
+		if service != "" {
+			paths = append(paths, path{name + "forward with toa", w, ext, w.toVIP(stack.ACK), ForwardedFullNAT})
+			continue
+		}
+		paths = append(paths,
+			path{name + "forward", w, ext, w.toVIP(stack.ACK), ForwardedFullNAT},
+			path{name + "reply", w, in, w.answerTo(&left[0].frame, stack.ACK).Frame(), RepliedFullNAT})
+	}
+	return paths
+}
+
 // again returns a function that sends p.frame once more, as it was at first.
 func (p *path) again(tb testing.TB) func() {
 	w := p.world.worker(p.iface)
@@ -46,6 +68,7 @@ func (p *path) again(tb testing.TB) func() {
 	first := append([]byte(nil), p.frame.Bytes()...)
 	headers := min(len(first), 128)
 	return func() {
+		scratch.Prepend(len(first) - scratch.Len()) // out of the headroom, if it went there
 		copy(scratch.Bytes()[:headers], first)
 		scratch.Header = p.frame.Header
 		if v := w.step(&scratch); v != p.want {

@@ -12,9 +12,6 @@ import (
 // fromClient carries a packet to a VIP.
 func (w *worker) fromClient(f *tap.Frame) Verdict {
 	p := &w.p
-	if p.Fragment && (p.Proto == stack.ProtoTCP || p.Proto == stack.ProtoUDP) {
-		return DropFragment
-	}
 	if !p.HasPorts {
 		return w.otherToUs(f)
 	}
@@ -30,9 +27,12 @@ func (w *worker) fromClient(f *tap.Frame) Verdict {
 	return forwarders[w.conn.Method](w, f)
 }
 
-// otherToUs carries what is no packet of a connection: ICMP errors about connections go to their ends, the rest (echo) is the host's.
+// otherToUs carries what is no packet of a connection: ICMP errors about connections and tunnels go to their ends, the rest (echo) is the host's.
 func (w *worker) otherToUs(f *tap.Frame) Verdict {
 	if v, ok := w.relayICMP(f); ok {
+		return v
+	}
+	if v, ok := w.tunnelError(f); ok {
 		return v
 	}
 	return w.toHost(f)
@@ -62,7 +62,13 @@ func (w *worker) schedule(f *tap.Frame, hop flow.Hop) (Verdict, bool) {
 	switch {
 	case p.Proto == stack.ProtoTCP && p.TCPFlags&stack.RST != 0:
 		return DropStray, false
-	case s == nil, p.Proto == stack.ProtoTCP && p.TCPFlags&stack.SYN == 0 && !s.pickup:
+	case s == nil:
+		return w.reject(f), false
+	}
+	if v, ok := w.admit(s); !ok {
+		return v, false
+	}
+	if p.Proto == stack.ProtoTCP && p.TCPFlags&stack.SYN == 0 && !s.pickup {
 		return w.reject(f), false
 	}
 	srv, marks := s.pick(w, s, f)
@@ -71,6 +77,10 @@ func (w *worker) schedule(f *tap.Frame, hop flow.Hop) (Verdict, bool) {
 	}
 	w.conn = newConn(p, s, srv, hop)
 	w.conn.Marks |= marks
+	if s.method == flow.NAT && srv.addr == p.Src {
+		w.unhold(&w.conn)
+		return DropHairpin, false
+	}
 	return s.keep(w, srv, f)
 }
 
@@ -86,7 +96,7 @@ func (w *worker) scheduled(s *service, f *tap.Frame) (*server, flow.Marks) {
 // remember puts w.conn, a connection to srv, into the table.
 func (w *worker) remember(srv *server, f *tap.Frame) (Verdict, bool) {
 	c := w.conn
-	r := w.d.table.Insert(&c, w.p.TCPFlags, w.now, &w.conn)
+	r := w.insert(&c, srv)
 	if r == flow.Inserted {
 		srv.conns.Add(1)
 		srv.service.conns.Add(1)
@@ -95,14 +105,14 @@ func (w *worker) remember(srv *server, f *tap.Frame) (Verdict, bool) {
 		}
 		return 0, true
 	}
-	if c.Marks&flow.Persistent != 0 {
-		w.d.release(&c, w.now)
-	}
+	w.unhold(&c)
 	switch r {
 	case flow.Full:
 		return DropTableFull, false
 	case flow.Clash:
 		return DropClash, false
+	case flow.NoPort:
+		return DropNoPort, false
 	}
 	return 0, true
 }
@@ -130,6 +140,14 @@ func newConn(p *stack.Packet, s *service, srv *server, hop flow.Hop) flow.Conn {
 		Server: srv.addr, ServerPort: port,
 		Proto: p.Proto, Method: s.method, Marks: s.marks, ServerID: srv.id, Hop: hop,
 	}
+}
+
+// insert puts c, to srv, into the table and in w.conn.
+func (w *worker) insert(c *flow.Conn, srv *server) flow.Result {
+	if len(srv.sources) > 0 {
+		return w.insertFullNAT(c, srv)
+	}
+	return w.d.table.Insert(c, w.p.TCPFlags, w.now, &w.conn)
 }
 
 // noServer handles a first packet that no server of s can take.

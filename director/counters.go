@@ -3,6 +3,7 @@ package director
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"unicode"
@@ -74,6 +75,7 @@ func (d *Director) Counters() []Counter {
 	d.deviceCounters(&l)
 	d.serviceCounters(&l)
 	d.tableCounters(&l)
+	d.fragmentCounters(&l)
 	d.hostCounters(&l)
 	return l
 }
@@ -105,8 +107,18 @@ func (d *Director) Verdicts() map[string]uint64 {
 }
 
 func (d *Director) deviceCounters(l *counterList) {
+	ifaces := d.view.Load().ifaces
 	for i, dev := range d.devices {
-		l.addFields("", dev.Stats(), "interface="+d.view.Load().ifaces[i].name)
+		if slices.Index(d.devices, dev) < i {
+			continue // counted already
+		}
+		var names []string
+		for j := i; j < len(ifaces); j++ {
+			if d.devices[j] == dev {
+				names = append(names, ifaces[j].name)
+			}
+		}
+		l.addFields("", dev.Stats(), "interface="+strings.Join(names, ","))
 	}
 }
 
@@ -115,6 +127,7 @@ func (d *Director) serviceCounters(l *counterList) {
 		who := "service=" + s.name
 		s.traffic.list(l, "service", who)
 		l.add("service_no_server", s.noServer.Load(), who)
+		s.defence.list(l, who)
 		for _, srv := range s.servers {
 			srv.list(l, who)
 		}
@@ -129,6 +142,9 @@ func (s *server) list(l *counterList, service string) {
 	l.add("server_weight", uint64(s.Weight.Load()), who...)
 	l.add("server_templates", s.templates.Load(), who...)
 	l.add("server_overloaded", s.overloaded(), who...)
+	if s.tunnel != nil {
+		l.add("server_path_mtu", uint64(s.tunnel.path.learnedMTU()), who...)
+	}
 }
 
 func (c *traffic) list(l *counterList, prefix string, who ...string) {
@@ -146,6 +162,16 @@ func (d *Director) tableCounters(l *counterList) {
 	l.addFields("templates_", d.templates.Stats())
 	l.add("idle_resets", d.resetter.sent.Load())
 	l.add("idle_resets_dropped", d.resetter.dropped.Load())
+}
+
+// fragmentCounters tell of datagrams in fragments. Of what became of held fragments only what happened is listed: one of many verdicts, as a rule.
+func (d *Director) fragmentCounters(l *counterList) {
+	l.addFields("fragments_", d.frags.Stats())
+	for v := range d.released {
+		if n := d.released[v].Load(); n > 0 {
+			l.add("released_fragments", n, "verdict="+Verdict(v).String())
+		}
+	}
 }
 
 func (d *Director) hostCounters(l *counterList) {

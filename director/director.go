@@ -4,7 +4,7 @@
 // # Theory of operation
 //
 // One worker per queue runs to completion (worker.go). Workers share the config as a view that never changes (view.go), the connection table
-// (director/flow), the next hops (stack/neigh), the host (stack/host), and nothing else. Beside them run the janitor, which expires connections,
+// (director/flow), datagrams in fragments (director/frag), the next hops (stack/neigh), the host (stack/host), and nothing else. Beside them run the janitor, which expires connections,
 // the resolver and the host; all are tasks under one group, and the first that fails ends all.
 package director
 
@@ -21,6 +21,7 @@ import (
 
 	"tapdirector/conf"
 	"tapdirector/director/flow"
+	"tapdirector/director/frag"
 	"tapdirector/director/persist"
 	"tapdirector/stack"
 	"tapdirector/stack/host"
@@ -31,7 +32,7 @@ import (
 // Options are what a director is made of.
 type Options struct {
 	Config  *conf.Config
-	Devices []*tap.Device // one for each Config.Interfaces, in that order; the director does not close them
+	Devices []*tap.Device // one for each Config.Interfaces, in that order, the same for those that share a TAP; the director does not close them
 	Log     *slog.Logger  // nil: slog.Default
 }
 
@@ -42,6 +43,7 @@ type Director struct {
 	start   time.Time
 	view    atomic.Pointer[view]
 	table   *flow.Table
+	frags   *frag.Table[fate]
 	neigh   *neigh.Resolver
 	host    *host.Host
 	workers []*worker
@@ -51,7 +53,8 @@ type Director struct {
 	resetter  resetter
 
 	verdicts [numVerdicts]counter
-	panics   atomic.Int64 // unix second of the last panic that was logged
+	released [numVerdicts]counter // what became of fragments that were held: their own verdict was HeldFragment
+	panics   atomic.Int64         // unix second of the last panic that was logged
 }
 
 // New builds a director; nothing runs yet. Every interface of the config needs its MAC filled in.
@@ -70,12 +73,17 @@ func New(o Options) (*Director, error) {
 		return nil, err
 	}
 	d.view.Store(v)
-	d.table = flow.New(flow.Options{Max: o.Config.Limits.Connections, Timeouts: timeouts(o.Config), Count: d.count, Watch: watcher{d}})
+	tables := flow.Options{Max: o.Config.Limits.Connections, Timeouts: timeouts(o.Config), Count: d.count, Watch: watcher{d}}
+	if o.Config.Limits.EarlyDrop {
+		tables.Evicted = d.evicted
+	}
+	d.table = flow.New(tables)
+	d.frags = frag.New[fate](fragments(o.Config))
 	d.templates = persist.New(persist.Options{Max: o.Config.Limits.Templates, Count: d.countTemplates})
 	if d.host, err = host.New(d.hostOptions(o.Config)); err != nil {
 		return nil, err
 	}
-	d.addWorkers()
+	d.addWorkers(o.Config)
 	d.resetter = newResetter(d)
 	return d, nil
 }
@@ -93,7 +101,10 @@ func (d *Director) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// janitor expires connections and persistence templates.
+// Workers is how many workers Run keeps busy: one for each queue.
+func (d *Director) Workers() int { return len(d.workers) }
+
+// janitor expires connections, persistence templates and datagrams in fragments.
 func (d *Director) janitor(ctx context.Context) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -112,6 +123,7 @@ func (d *Director) tidy(now time.Duration) {
 	d.table.Expire(now)
 	d.resetter.run(now)
 	d.templates.Expire(now)
+	d.frags.Expire(now)
 }
 
 // clock is the path's time: since the director's start, monotonic.
@@ -138,25 +150,30 @@ func (d *Director) panicked(r any) {
 }
 
 // addWorkers makes one worker for each queue of each device.
-func (d *Director) addWorkers() {
+func (d *Director) addWorkers(c *conf.Config) {
 	for i, dev := range d.devices {
+		if c.SharesWith(i) != i {
+			continue
+		}
+		trunk := newTrunk(c, i)
 		for q := range dev.Queues {
-			d.workers = append(d.workers, d.newWorker(i, q))
+			d.workers = append(d.workers, d.newWorker(i, q, trunk))
 		}
 	}
 }
 
-func (d *Director) newWorker(iface, q int) *worker {
+func (d *Director) newWorker(iface, q int, trunk *trunk) *worker {
 	w := &worker{
-		d: d, in: uint16(iface), queue: d.devices[iface].Queues[q],
+		d: d, in: uint16(iface), trunk: trunk, queue: d.devices[iface].Queues[q],
 		arena: tap.NewArena(arenaSize), made: make([]tap.Frame, 0, madeFrames),
 	}
-	for _, dev := range d.devices {
+	for i, dev := range d.devices {
 		w.outs = append(w.outs, out{
-			queue: dev.Queues[q%len(dev.Queues)], offload: dev.Offload, batch: make([]*tap.Frame, 0, tap.Batch+madeFrames),
+			queue: dev.Queues[q%len(dev.Queues)], vlan: d.view.Load().ifaces[i].vlan, offload: dev.Offload, batch: make([]*tap.Frame, 0, tap.Batch+madeFrames),
 		})
 	}
 	w.cut = newCutter(w.arena, w.own)
+	w.tun.init(w)
 	return w
 }
 
@@ -171,7 +188,7 @@ func (d *Director) mtus() []int {
 func (d *Director) neighLinks(c *conf.Config) []neigh.Link {
 	var links []neigh.Link
 	for i := range c.Interfaces {
-		links = append(links, neigh.Link{Name: c.Interfaces[i].Name, MAC: c.Interfaces[i].MAC, Addresses: c.Interfaces[i].Addresses, Send: d.sender(i)})
+		links = append(links, neigh.Link{Name: c.Interfaces[i].Name, MAC: c.Interfaces[i].MAC, Addresses: c.Interfaces[i].Addresses, Send: d.sender(i, c.Interfaces[i].VLAN)})
 	}
 	return links
 }
@@ -181,7 +198,7 @@ func (d *Director) hostOptions(c *conf.Config) host.Options {
 	for i := range c.Interfaces {
 		o.Links = append(o.Links, host.Link{
 			Name: c.Interfaces[i].Name, MAC: c.Interfaces[i].MAC, MTU: d.devices[i].MTU, Offload: d.devices[i].Offload,
-			Addresses: c.Interfaces[i].Addresses, VIPs: vipsOf(c, i), Send: d.sender(i),
+			Addresses: c.Interfaces[i].Addresses, VIPs: vipsOf(c, i), Send: d.sender(i, c.Interfaces[i].VLAN),
 		})
 	}
 	for _, r := range c.Routes {
@@ -206,9 +223,9 @@ func vipsOf(c *conf.Config, iface int) (vips []netip.Addr) {
 
 // sender returns a function that writes one frame out of an interface: for the resolver and the host, beside the path. It may be called by
 // several goroutines; a frame that the device cannot carry is cut in memory of its own.
-func (d *Director) sender(iface int) func(*tap.Frame) {
+func (d *Director) sender(iface, vlan int) func(*tap.Frame) {
 	dev := d.devices[iface]
-	write := func(f *tap.Frame) { dev.Queues[0].Write([]*tap.Frame{f}) }
+	write := tagged(uint16(vlan), func(f *tap.Frame) { dev.Queues[0].Write([]*tap.Frame{f}) })
 	return func(f *tap.Frame) {
 		if dev.Offload.Carries(f.Header) && f.Len() <= dev.MTU+tap.EthernetLen {
 			write(f)
@@ -235,6 +252,14 @@ func (d *Director) cutAlone(f *tap.Frame, dev *tap.Device, write func(*tap.Frame
 		arena.Reset()
 	}
 	newCutter(arena, sink).run(&g, &p, uint32(dev.MTU))
+}
+
+// heldBytes is the memory that a held fragment is reckoned with: a large one on most links, a part of one where frames are jumbo.
+const heldBytes = 4096
+
+// fragments are the bounds of what is remembered of datagrams in fragments.
+func fragments(c *conf.Config) frag.Options {
+	return frag.Options{Frames: c.Limits.Fragments, Bytes: c.Limits.Fragments * heldBytes, Life: c.Timeouts.Fragment}
 }
 
 // timeouts are LVS's, with what the config sets.

@@ -291,3 +291,17 @@ func TestVerdictNames(t *testing.T) {
 		seen[name] = v
 	}
 }
+
+// A server that is its own client by nat would be sent its own address as the sender.
+func TestHairpinByNATIsDropped(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, family int) {
+		w := newWorld(t, worldSpec{family: family, servers: 1})
+		s := w.base(in, netip.AddrPortFrom(w.spec.server(0).Addr(), 5000), w.spec.vip())
+		s.Flags = stack.SYN
+		v, left := w.step(in, s.Frame())
+		w.none(v, left, DropHairpin)
+		if w.table.Len() != 0 {
+			t.Error("a connection was made")
+		}
+	})
+}

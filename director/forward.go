@@ -9,7 +9,8 @@ import (
 // The forwarding methods: what is edited in a packet of a known connection, and where it goes. A method is bound to a connection when that is
 // made; the path only indexes these tables. Each costs a hop: TTL is decremented as by any router, so a loop of directors ends.
 
-// forwarders carry a packet of w.conn from its client; repliers one from its server.
+// forwarders carry a packet of w.conn from its client; repliers one from its server. They are given later fragments too, of which only addresses may be
+// edited: SetDst and SetSrc know that.
 var (
 	forwarders [flow.NumMethods]func(*worker, *tap.Frame) Verdict
 	repliers   [flow.NumMethods]func(*worker, *tap.Frame) Verdict
@@ -17,10 +18,12 @@ var (
 
 func init() {
 	forwarders = [...]func(*worker, *tap.Frame) Verdict{
-		flow.NAT: (*worker).natForward, flow.DR: (*worker).drForward, flow.Masquerade: (*worker).notForwarded,
+		flow.NAT: (*worker).natForward, flow.DR: (*worker).drForward, flow.TUN: (*worker).tunForward,
+		flow.Masquerade: (*worker).masqueradeForward, flow.FullNAT: (*worker).fullNATForward, flow.FullNATTOA: (*worker).toaForward,
 	}
 	repliers = [...]func(*worker, *tap.Frame) Verdict{
-		flow.NAT: (*worker).natReply, flow.DR: (*worker).notForwarded, flow.Masquerade: (*worker).demasquerade,
+		flow.NAT: (*worker).natReply, flow.DR: (*worker).notForwarded, flow.TUN: (*worker).notForwarded,
+		flow.Masquerade: (*worker).demasquerade, flow.FullNAT: (*worker).fullNATReply, flow.FullNATTOA: (*worker).toaReply,
 	}
 }
 

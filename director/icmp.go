@@ -26,6 +26,9 @@ func (w *worker) relayICMP(f *tap.Frame) (Verdict, bool) {
 	if !stack.ChecksumOK(f, p) {
 		return DropBadICMP, true
 	}
+	if isRedirect(p) {
+		return DropRedirect, true
+	}
 	if p.TTL <= 1 {
 		return DropNoAnswer, true // no error is sent about an error
 	}
@@ -36,17 +39,26 @@ func (w *worker) relayICMP(f *tap.Frame) (Verdict, bool) {
 	return w.icmpReply(f, &q), true
 }
 
+// isRedirect reports whether p tells its receiver of a better next hop on a link that the other end of a connection is not on: carried there, it
+// would let a client change a server's routes. IPv6 has it in neighbour discovery, which never comes here.
+func isRedirect(p *stack.Packet) bool { return p.Proto == stack.ProtoICMP && p.ICMPType == 5 }
+
 // icmpForward carries an error on the way that the client's packets take: it is about a packet of the server.
 func (w *worker) icmpForward(f *tap.Frame, q *stack.Packet) Verdict {
 	p, c, b := &w.p, &w.conn, f.Bytes()
-	if c.Method == flow.DR {
+	switch c.Method {
+	case flow.DR:
 		s := w.view.servers[c.ServerID]
 		return w.toSlot(f, s.iface, s.slot, RelayedICMP)
+	case flow.TUN:
+		return w.tunICMP(f)
 	}
 	q.SetSrc(b, false, c.Server, c.ServerPort)
 	q.SetDst(b, false, c.Local, c.LocalPort)
-	if c.Method == flow.Masquerade {
+	if c.Method != flow.NAT { // who gets it knows nobody behind us
 		p.SetSrc(b, false, c.Local, 0)
+	}
+	if c.Method == flow.Masquerade {
 		p.FixICMP(b)
 		return w.icmpByRoute(f)
 	}
@@ -61,10 +73,12 @@ func (w *worker) icmpReply(f *tap.Frame, q *stack.Packet) Verdict {
 	p, c, b := &w.p, &w.conn, f.Bytes()
 	q.SetSrc(b, false, c.Client, c.ClientPort)
 	q.SetDst(b, false, c.Virtual, c.VirtualPort)
-	if c.Method == flow.Masquerade {
-		p.SetDst(b, false, c.Client, 0)
-	} else {
+	p.SetDst(b, false, c.Client, 0) // with NAT it is that already
+	if c.Method != flow.Masquerade {
 		p.SetSrc(b, false, c.Virtual, 0)
+	}
+	if c.Method == flow.FullNATTOA {
+		p.LowerMTU(b, stack.TOALen(c.Client)) // the packet was larger than the client made it
 	}
 	p.FixICMP(b)
 	return w.toMAC(f, c.Hop.Iface, c.Hop.MAC, RelayedICMP)

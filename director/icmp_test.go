@@ -111,3 +111,40 @@ func TestICMPErrorsThatGoNowhere(t *testing.T) {
 		w.none(v, left, ToHost)
 	})
 }
+
+// Errors about packets to a VIP come from the VIP, as with LVS: a host answers from the address it was asked at (RFC 4443 2.2), and "too big" from a
+// private DIP would be filtered on its way. About other packets the director is a router, and speaks for itself.
+func TestICMPErrorsComeFrom(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, family int) {
+		w := newWorld(t, worldSpec{family: family, proto: "udp"})
+		closed, last, routed := w.toVIPSpec(0), w.toVIPSpec(0), w.toVIPSpec(0)
+		closed.Dst = netip.AddrPortFrom(closed.Dst.Addr(), 81)
+		routed.Dst = netip.AddrPortFrom(w.spec.addr(2, 99), 81)
+		last.TTL, routed.TTL = 1, 1
+		for _, c := range []struct {
+			spec packettest.Spec
+			want Verdict
+			from netip.Addr
+		}{
+			{closed, SentUnreachable, w.spec.vip().Addr()},
+			{last, SentTimeExceeded, w.spec.vip().Addr()},
+			{routed, SentTimeExceeded, w.spec.addr(1, 1)},
+		} {
+			v, left := w.step(ext, c.spec.Frame())
+			if p, _ := w.one(v, left, c.want, ext); p.Src.Netip() != c.from {
+				t.Errorf("%v came from %v, want %v", v, p.Src, c.from)
+			}
+		}
+	})
+}
+
+// A redirect is about a link that the other end is not on.
+func TestRedirectsGoNowhere(t *testing.T) {
+	w := newWorld(t, worldSpec{})
+	w.step(ext, w.toVIP(stack.SYN))
+	_, left := w.step(in, w.fromServer(0, stack.SYN|stack.ACK))
+	s := tooBigAbout(w, ext, w.spec.addr(1, 77), &left[0].frame)
+	s.ICMPType, s.ICMPCode = 5, 1
+	v, left := w.step(ext, s.Frame())
+	w.none(v, left, DropRedirect)
+}

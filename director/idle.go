@@ -37,7 +37,7 @@ func newResetter(d *Director) resetter {
 	r := resetter{sent: &counter{}, dropped: &counter{}}
 	for _, s := range d.view.Load().ordered {
 		if s.marks&flow.Followed != 0 {
-			r.w = d.newWorker(0, 0)
+			r.w = d.newWorker(0, 0, nil)
 			r.w.queue = nil
 			break
 		}

@@ -13,6 +13,7 @@ import (
 // out is the way to one interface: the queue with the worker's own number, so that a flow stays in order.
 type out struct {
 	queue   tap.Queue
+	vlan    uint16 // of the interface; 0: frames leave without a tag
 	offload tap.Offload
 	batch   []*tap.Frame
 }
@@ -71,6 +72,9 @@ func (w *worker) own(f *tap.Frame) {
 func (w *worker) flush() {
 	for i := range w.outs {
 		if o := &w.outs[i]; len(o.batch) > 0 {
+			if o.vlan != 0 {
+				o.tag()
+			}
 			o.queue.Write(o.batch)
 			o.batch = o.batch[:0]
 		}

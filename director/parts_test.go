@@ -159,7 +159,7 @@ func TestSenderCuts(t *testing.T) {
 		s := w.fromServerSpec(0, stack.ACK)
 		s.Payload, s.Partial, s.GSOSize = make([]byte, 3000), true, 1000
 		f := s.Frame()
-		w.sender(in)(&f)
+		w.sender(in, 0)(&f)
 		if len(got) != 3 {
 			t.Fatalf("%d frames left, want 3", len(got))
 		}

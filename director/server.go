@@ -13,12 +13,9 @@ import (
 // transit carries a packet to an address that is not ours; src is what its sender is to us.
 func (w *worker) transit(f *tap.Frame, src role) Verdict {
 	p := &w.p
-	if src&roleServer != 0 && p.HasPorts && !p.Fragment {
-		if p.TTL <= 1 {
-			return w.answerICMP(f, stack.ICMPTimeExceeded, 0, SentTimeExceeded)
-		}
-		if w.d.table.Touch(&p.Tuple, flow.Reply, p.TCPFlags, flow.Hop{}, w.now, &w.conn) == flow.Found {
-			return repliers[w.conn.Method](w, f)
+	if src&roleServer != 0 && p.HasPorts {
+		if v, ok := w.fromServer(f); ok {
+			return v
 		}
 		if v, ok := w.unknownReply(f); ok {
 			return v
@@ -30,6 +27,18 @@ func (w *worker) transit(f *tap.Frame, src role) Verdict {
 		}
 	}
 	return w.route(f)
+}
+
+// fromServer carries a server's answer to a client; false when it is none.
+func (w *worker) fromServer(f *tap.Frame) (Verdict, bool) {
+	p := &w.p
+	switch {
+	case p.TTL <= 1:
+		return w.answerICMP(f, stack.ICMPTimeExceeded, 0, SentTimeExceeded), true
+	case w.d.table.Touch(&p.Tuple, flow.Reply, p.TCPFlags, flow.Hop{}, w.now, &w.conn) == flow.Found:
+		return repliers[w.conn.Method](w, f), true
+	}
+	return 0, false
 }
 
 // route passes a packet on by the routing table, as a router does (RFC 1812).
@@ -87,9 +96,6 @@ func (w *worker) masquerade(f *tap.Frame, r *route) Verdict {
 	if v, ok := w.relayICMP(f); ok {
 		return v
 	}
-	if p.Fragment {
-		return DropFragment
-	}
 	if !p.HasPorts && !isEchoRequest(p) {
 		return DropNoPort
 	}
@@ -99,6 +105,21 @@ func (w *worker) masquerade(f *tap.Frame, r *route) Verdict {
 			return v
 		}
 	}
+	return w.masqueradeBy(f, r)
+}
+
+// masqueradeForward is masquerade for a later fragment of a known connection.
+func (w *worker) masqueradeForward(f *tap.Frame) Verdict {
+	r := w.view.routeTo(w.p.Dst)
+	if r == nil {
+		return DropNoAnswer
+	}
+	return w.masqueradeBy(f, r)
+}
+
+// masqueradeBy gives a packet of w.conn the connection's source and sends it by r.
+func (w *worker) masqueradeBy(f *tap.Frame, r *route) Verdict {
+	p := &w.p
 	if !w.fits(f, r.iface) {
 		return w.tooBig(f, r.iface)
 	}
@@ -110,12 +131,6 @@ func (w *worker) masquerade(f *tap.Frame, r *route) Verdict {
 	p.DecTTL(f.Bytes())
 	return w.toSlot(f, r.iface, slot, Masqueraded)
 }
-
-// masqueradePorts are the ports that masqueraded connections leave from: the upper half, as Linux does for ports above 1024.
-const (
-	masqueradeLow  = 1024
-	masqueradeHigh = 65535
-)
 
 // newMasquerade makes the connection of a server's own first packet, in w.conn.
 func (w *worker) newMasquerade(r *route, hop flow.Hop) (Verdict, bool) {
@@ -130,7 +145,7 @@ func (w *worker) newMasquerade(r *route, hop flow.Hop) (Verdict, bool) {
 	if c.Local.IsZero() {
 		return DropNoPort, false
 	}
-	switch w.d.table.InsertLocal(&c, masqueradeLow, masqueradeHigh, p.TCPFlags, w.now, &w.conn) {
+	switch w.d.table.InsertLocal(&c, localLow, localHigh, p.TCPFlags, w.now, &w.conn) {
 	case flow.Full:
 		return DropTableFull, false
 	case flow.NoPort:
@@ -139,20 +154,6 @@ func (w *worker) newMasquerade(r *route, hop flow.Hop) (Verdict, bool) {
 	return 0, true
 }
 
-// toDIP carries a packet to an address of our own: the answer to a masqueraded connection, or the host's.
-func (w *worker) toDIP(f *tap.Frame) Verdict {
-	p := &w.p
-	if w.view.tracks && (p.HasPorts || isEchoReply(p)) && !p.Fragment &&
-		w.d.table.Touch(&p.Tuple, flow.Reply, p.TCPFlags, flow.Hop{}, w.now, &w.conn) == flow.Found {
-		return repliers[w.conn.Method](w, f)
-	}
-	return w.otherToUs(f)
-}
-
 func isEchoRequest(p *stack.Packet) bool {
 	return p.Proto == stack.ProtoICMP && p.ICMPType == 8 || p.Proto == stack.ProtoICMPv6 && p.ICMPType == 128
-}
-
-func isEchoReply(p *stack.Packet) bool {
-	return p.Proto == stack.ProtoICMP && p.ICMPType == 0 || p.Proto == stack.ProtoICMPv6 && p.ICMPType == 129
 }

@@ -118,6 +118,13 @@ func (d *Director) release(c *flow.Conn, now time.Duration) {
 	d.templates.Release(&k, c.ServerID, now)
 }
 
+// unhold gives back the template of c, a connection that will not be, if it has one.
+func (w *worker) unhold(c *flow.Conn) {
+	if c.Marks&flow.Persistent != 0 {
+		w.d.release(c, w.now)
+	}
+}
+
 // countTemplates is the template table's report on a server's; it is called with a shard locked.
 func (d *Director) countTemplates(id uint32, n int32) {
 	d.view.Load().servers[id].templates.Add(uint64(int64(n)))

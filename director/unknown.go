@@ -105,7 +105,7 @@ func (v *view) answering(p *stack.Packet) *server {
 // one picks up.
 func (w *worker) pickUp(srv *server, f *tap.Frame) {
 	r := w.view.routeTo(w.p.Dst)
-	if r == nil {
+	if r == nil || !srv.service.sources.Allows(w.p.Dst) {
 		return
 	}
 	slot, ok := w.slotOf(r)

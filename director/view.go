@@ -22,7 +22,8 @@ type view struct {
 	servers  []*server  // by flow.Conn.ServerID
 	routes   []route    // longest prefix first
 	backs    map[back]*server
-	tracks   bool // some interface masquerades: routed packets have connections too
+	tracks   bool                       // some interface masquerades: routed packets have connections too
+	paths    map[stack.Addr]*serverPath // the ways of tunnels, by server
 }
 
 // iface is one interface, as an ingress and as a way out.
@@ -30,6 +31,7 @@ type iface struct {
 	name       string
 	mac        stack.MAC
 	mtu        uint32
+	vlan       uint16 // 0: no tag
 	forward    bool
 	masquerade bool
 	byRoute    bool       // replies to clients seen here follow the routing table, not the last hop
@@ -53,6 +55,7 @@ type service struct {
 	servers   []*server
 	reject    bool // what no server can take is answered, not dropped
 	state
+	defence
 	traffic
 	noServer counter
 }
@@ -67,7 +70,10 @@ type server struct {
 	port    uint16 // 0: the one that the client's packet is for
 	iface   uint16
 	slot    neigh.Slot
+	tunnel  *tunnel // with tun only
 	name    netip.AddrPort
+	sources []stack.Addr // fullnat: what its connections come from; at least one
+	turn    counter      // new connections begin to look for a port at the next source
 	limit   threshold
 	vip     netip.AddrPort // what it answers as without a connection (unknown.go)
 
@@ -86,7 +92,7 @@ type route struct {
 
 // newView resolves a config; pin hands out next-hop slots.
 func newView(c *conf.Config, mtus []int, pin func(iface int, a netip.Addr, static stack.MAC) neigh.Slot) (*view, error) {
-	v := &view{services: newServices(), backs: map[back]*server{}}
+	v := &view{services: newServices(), backs: map[back]*server{}, paths: map[stack.Addr]*serverPath{}}
 	for i := range c.Interfaces {
 		v.ifaces = append(v.ifaces, newIface(&c.Interfaces[i], mtus[i]))
 		v.tracks = v.tracks || c.Interfaces[i].Masquerade
@@ -102,7 +108,7 @@ func newView(c *conf.Config, mtus []int, pin func(iface int, a netip.Addr, stati
 }
 
 func newIface(c *conf.Interface, mtu int) iface {
-	i := iface{name: c.Name, mac: c.MAC, mtu: uint32(mtu), forward: c.Forward, masquerade: c.Masquerade, byRoute: c.Reply == "route"}
+	i := iface{name: c.Name, mac: c.MAC, mtu: uint32(mtu), vlan: uint16(c.VLAN), forward: c.Forward, masquerade: c.Masquerade, byRoute: c.Reply == "route"}
 	for _, p := range c.Addresses {
 		if a := stack.AddrFrom(p.Addr()); a.Is4() && i.dip4.IsZero() {
 			i.dip4 = a
@@ -126,7 +132,7 @@ func (v *view) addRoutes(c *conf.Config, pin func(int, netip.Addr, stack.MAC) ne
 	sort.SliceStable(v.routes, func(i, j int) bool { return v.routes[i].to.Bits() > v.routes[j].to.Bits() })
 }
 
-var methods = map[string]flow.Method{"nat": flow.NAT, "dr": flow.DR}
+var methods = map[string]flow.Method{"nat": flow.NAT, "dr": flow.DR, "tun": flow.TUN, "fullnat": flow.FullNAT}
 
 var protocols = map[string]uint8{"tcp": stack.ProtoTCP, "udp": stack.ProtoUDP}
 
@@ -138,6 +144,11 @@ func (v *view) addService(c *conf.Service, pin func(int, netip.Addr, stack.MAC) 
 		reject: c.OnNoServer != "drop",
 		state:  newState(c),
 	}
+	s.defend(c)
+	if c.TOA {
+		s.method = flow.FullNATTOA
+	}
+	v.tracks = v.tracks || c.Method == "fullnat"
 	var known []*sched.Server
 	for i := range c.Servers {
 		cs := &c.Servers[i]
@@ -146,9 +157,15 @@ func (v *view) addService(c *conf.Service, pin func(int, netip.Addr, stack.MAC) 
 			addr: stack.AddrFrom(cs.Address.Addr()), port: cs.Address.Port(),
 			iface: uint16(cs.Iface), slot: pin(cs.Iface, cs.Via, cs.MAC), name: cs.Address,
 		}
+		for _, a := range cs.Sources {
+			srv.sources = append(srv.sources, stack.AddrFrom(a))
+		}
 		srv.Weight.Store(int32(cs.Weight))
 		srv.limit.upper, srv.limit.lower = int64(cs.UThreshold), int64(cs.LThreshold)
 		srv.Addr, srv.Port, srv.QUICID = srv.addr, srv.port, cs.QUICID
+		if s.method == flow.TUN {
+			srv.tunnel = v.newTunnel(c, cs)
+		}
 		v.servers, s.servers, known = append(v.servers, srv), append(s.servers, srv), append(known, &srv.Server)
 	}
 	var err error

@@ -17,11 +17,13 @@ import (
 // A worker owns one queue of one interface and carries each of its frames all the way, in this order; the files are named after the steps:
 //
 //	queue.Read     frames, borrowed until the next Read
+//	  untag        on a trunk: whose interface is it?                         vlan.go
 //	  step         parse; what is it, and for whom?                           worker.go
+//	    fragment   of a datagram: the way of its first one                    fragment.go
 //	    client     to a VIP: connection, or service, scheduler, connection    client.go
 //	    server     an answer to a client, or a server's own traffic           server.go
 //	    host       ours: ARP, ND, echo, the host's own sockets                host.go
-//	  forward      edit in place, as the connection's method says             forward.go
+//	  forward      edit in place, as the connection's method says             forward.go, tun.go
 //	  answer       what cannot go on: reset, ICMP error                       answer.go
 //	  out          batches by way out; cut where the way out cannot carry     out.go
 //	queue.Write    the same-numbered queue of the outgoing interface
@@ -37,7 +39,8 @@ type worker struct {
 	d     *Director
 	view  *view         // of this batch
 	now   time.Duration // of this batch, since the director's start
-	in    uint16        // the interface it reads
+	in    uint16        // the interface it reads; on a trunk that of the frame in hand
+	trunk *trunk        // nil: one interface, without tags
 	queue tap.Queue
 	p     stack.Packet // the frame in hand
 	conn  flow.Conn    // its connection, when it has one
@@ -47,6 +50,7 @@ type worker struct {
 	made   []tap.Frame // frames of our own making, in arena, until the batch is out
 	cut    *cutter
 	cutFor *out // where what is cut, or made, goes
+	tun    tunnelling
 	counts [numVerdicts]uint32
 	tally  tally
 	next   int // the frame of the batch that is in hand, for when it panics
@@ -77,7 +81,11 @@ func (w *worker) run(ctx context.Context) error {
 func (w *worker) batch(frames []tap.Frame) {
 	w.view, w.now = w.d.view.Load(), w.d.clock()
 	for w.next = 0; w.next < len(frames); {
-		w.steps(frames)
+		if w.trunk == nil {
+			w.steps(frames)
+		} else {
+			w.trunkSteps(frames)
+		}
 	}
 	w.flush()
 	w.frames.Add(uint64(len(frames)))
@@ -91,15 +99,18 @@ func (w *worker) batch(frames []tap.Frame) {
 
 // steps carries the frames from w.next on, up to the end or the first that panics.
 func (w *worker) steps(frames []tap.Frame) {
-	defer func() {
-		if r := recover(); r != nil {
-			w.counts[DropPanic]++
-			w.next++
-			w.d.panicked(r)
-		}
-	}()
+	defer w.afterPanic()
 	for ; w.next < len(frames); w.next++ {
 		w.counts[w.step(&frames[w.next])]++
+	}
+}
+
+// afterPanic, deferred, leaves behind a frame that panicked.
+func (w *worker) afterPanic() {
+	if r := recover(); r != nil {
+		w.counts[DropPanic]++
+		w.next++
+		w.d.panicked(r)
 	}
 }
 
@@ -125,10 +136,19 @@ func (w *worker) step(f *tap.Frame) Verdict {
 	switch {
 	case src&(roleVIP|roleDIP) != 0:
 		return DropMartian
-	case dst&roleVIP != 0 && (dst&roleDIP == 0 || w.view.service(p) != nil):
-		return w.fromClient(f)
+	case p.Fragment:
+		return w.fragment(f, src, dst)
+	}
+	return w.carry(f, src, dst)
+}
+
+// carry takes a packet the way that its ends ask for.
+func (w *worker) carry(f *tap.Frame, src, dst role) Verdict {
+	switch {
 	case dst&roleDIP != 0:
-		return w.toDIP(f)
+		return w.toDIP(f, dst)
+	case dst&roleVIP != 0:
+		return w.fromClient(f)
 	case dst&roleNever != 0:
 		return DropMulticast
 	}

@@ -33,17 +33,20 @@ func serverMAC(i int) stack.MAC { return stack.MAC{2, 0, 0, 0, 0x55, byte(i + 1)
 // worldSpec says which world: zero values are nat, IPv4, TCP, three servers, offload, MTU 1500.
 type worldSpec struct {
 	family  int
+	outer   int // the servers' family, where it is another
 	method  string
 	proto   string
 	servers int
 	mtu     int
 	plain   bool   // no offload on the inner interface
 	ext, in string // more lines for each [[interface]]
+	sched   string // rr
 	service string // more lines for the [[service]]
 	tail    string // more tables
 	listen  string // of the [[service]], in TOML; empty: its VIP and port 80
 	noPort  bool   // servers' ports are not in the config
 	unknown bool   // servers' MACs are not in the config
+	dips    int    // of the inner interface; 0: one
 }
 
 type world struct {
@@ -62,8 +65,12 @@ func (s *worldSpec) setDefaults() {
 	}
 	set(&s.method, "nat")
 	set(&s.proto, "tcp")
+	set(&s.sched, "rr")
 	if s.family == 0 {
 		s.family = 4
+	}
+	if s.outer == 0 {
+		s.outer = s.family
 	}
 	if s.servers == 0 {
 		s.servers = 3
@@ -84,8 +91,12 @@ func (s *worldSpec) addr(n, h int) netip.Addr {
 func (s *worldSpec) vip() netip.AddrPort    { return netip.AddrPortFrom(s.addr(1, 100), 80) }
 func (s *worldSpec) client() netip.AddrPort { return netip.AddrPortFrom(s.addr(1, 2), 40000) }
 func (s *worldSpec) server(i int) netip.AddrPort {
-	if s.method == "dr" {
+	switch s.method {
+	case "dr":
 		return netip.AddrPortFrom(s.addr(2, 11+i), 80)
+	case "tun":
+		o := worldSpec{family: s.outer}
+		return netip.AddrPortFrom(o.addr(2, 11+i), 80)
 	}
 	return netip.AddrPortFrom(s.addr(2, 11+i), 8000)
 }
@@ -98,8 +109,8 @@ func (s *worldSpec) toml() string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "[[interface]]\nname = \"ext\"\ntap = \"tap0\"\nmac = %q\naddresses = [\"%v/%d\"]\n%s\n", mac(extMAC), s.addr(1, 1), bits, s.ext)
-	fmt.Fprintf(&b, "[[interface]]\nname = \"in\"\ntap = \"tap1\"\nmac = %q\naddresses = [\"%v/%d\"]\n%s\n", mac(inMAC), s.addr(2, 1), bits, s.in)
-	listen, scheduler := s.listen, "scheduler = \"rr\""
+	fmt.Fprintf(&b, "[[interface]]\nname = \"in\"\ntap = \"tap1\"\nmac = %q\naddresses = [%s]\n%s\n", mac(inMAC), s.innerDIPs(bits), s.in)
+	listen, scheduler := s.listen, fmt.Sprintf("scheduler = %q", s.sched)
 	if listen == "" {
 		listen = fmt.Sprintf("%q", s.vip())
 	}
@@ -118,6 +129,18 @@ func (s *worldSpec) toml() string {
 		}
 	}
 	return b.String() + s.tail
+}
+
+// innerDIPs are one, or as many as the world wants; and one of the servers' family where that is another.
+func (s *worldSpec) innerDIPs(bits int) string {
+	var dips []string
+	for i := range max(s.dips, 1) {
+		dips = append(dips, fmt.Sprintf("\"%v/%d\"", s.addr(2, 1+i), bits))
+	}
+	if s.outer != s.family {
+		dips = append(dips, fmt.Sprintf("\"%v/%d\"", (&worldSpec{family: s.outer}).addr(2, 1), map[int]int{4: 24, 6: 64}[s.outer]))
+	}
+	return strings.Join(dips, ", ")
 }
 
 func mac(m stack.MAC) string {
@@ -195,6 +218,9 @@ func (w *world) checkFrame(f *tap.Frame) {
 	if r := stack.Parse(&g, &p); r != stack.ReasonNone {
 		w.tb.Fatalf("a frame left that does not parse: %v: %s", r, stack.Describe(f.Bytes()))
 	}
+	if w.spec.method == "tun" && p.Dst.Netip() == w.spec.server(0).Addr() {
+		return // the tests of tunnels look inside
+	}
 	if !stack.ChecksumOK(&g, &p) {
 		w.tb.Fatalf("a frame left with a wrong checksum: %s", stack.Describe(f.Bytes()))
 	}
@@ -263,4 +289,16 @@ func (w *world) reaches(s packettest.Spec) int {
 	}
 	w.tb.Fatalf("to no server: %s", stack.Describe(left[0].frame.Bytes()))
 	return -1
+}
+
+// answerTo is what the server says to whoever sent it the frame.
+func (w *world) answerTo(f *tap.Frame, flags uint8) packettest.Spec {
+	w.tb.Helper()
+	g, p := f.Clone(), stack.Packet{}
+	if r := stack.Parse(&g, &p); r != stack.ReasonNone {
+		w.tb.Fatal(r)
+	}
+	s := w.base(in, endpoint(p.Dst, p.DstPort), endpoint(p.Src, p.SrcPort))
+	s.SrcMAC, s.Flags, s.Payload = stack.DstMAC(g.Bytes()), flags, []byte("hello back")
+	return s
 }

@@ -44,12 +44,12 @@ func FuzzForward(f *testing.F) {
 			mendChecksums(&in)
 		}
 		right := memlan.Check(&in, 0) == nil
-		parked := w.d.Verdicts()["parked"]
+		parked := w.kept()
 		out := w.exec(t, int(iface)%len(fuzzDevices), &in)
 		if right {
 			w.check(t, out, &in)
 		}
-		if !right && w.d.Verdicts()["parked"] != parked { // it would leave, wrong, while another frame is looked at
+		if !right && w.kept() != parked { // it would leave, wrong, while another frame is looked at
 			w.close(t)
 			w = newFuzzWorld(t, fuzzDevices)
 		}
@@ -80,6 +80,12 @@ func (w *fuzzWorld) exec(t *testing.T, iface int, in *tap.Frame) []fuzzOutput {
 		t.Fatalf("the frame behind it was lost or changed; verdicts: %v", w.d.Verdicts())
 	}
 	return out
+}
+
+// kept is how many frames were put aside, to leave later.
+func (w *fuzzWorld) kept() uint64 {
+	v := w.d.Verdicts()
+	return v["parked"] + v["held-fragment"]
 }
 
 // readHeader reads a virtio header as the kernel writes it; missing bytes are zero.
@@ -188,7 +194,7 @@ func fuzzSeeds() (seeds []fuzzSeed) {
 			icmp, unreachable = packettest.ICMPv6, 1
 		}
 		client, text := at(1, 2, 40000), []byte("hello")
-		for port := uint16(80); port <= 84; port++ {
+		for port := uint16(80); port <= 89; port++ {
 			vip := at(1, 100, port)
 			add(fmt.Sprintf("tcp%s-syn-%d", family, port), 0, packettest.Spec{Src: client, Dst: vip, Flags: stack.SYN, TCPOptions: []byte{2, 4, 5, 0xb4}})
 			add(fmt.Sprintf("tcp%s-data-%d", family, port), 0, packettest.Spec{Src: client, Dst: vip, Flags: stack.ACK, Payload: text})
@@ -216,12 +222,41 @@ func fuzzSeeds() (seeds []fuzzSeed) {
 		add("echo"+family, 0, echo)
 		echo.Src, echo.Dst = server, at(9, 9, 0)
 		add("echo-to-world"+family, 1, echo)
+		for way, f := range map[string]fragmentSeed{
+			"":            {0, client, vip},
+			"reply-":      {1, server, client},
+			"to-world-":   {1, server, at(9, 9, 53)},
+			"from-world-": {2, at(9, 9, 53), at(3, 1, 1024)},
+		} {
+			all := packettest.Fragments(packettest.Spec{SrcMAC: stack.MAC{2, 0, 0, 0, 0xcc, f.iface}, DstMAC: stack.MAC{2, 0, 0, 0, 0xaa, f.iface},
+				Src: f.src, Dst: f.dst, Proto: packettest.UDP, Payload: make([]byte, 120)}.Frame(), 64, 9)
+			seeds = append(seeds, fuzzSeed{"fragment-first-" + way + family, f.iface, false, all[0]}, fuzzSeed{"fragment-last-" + way + family, f.iface, false, all[1]})
+		}
 		quote := packettest.Spec{Src: vip, Dst: client, Proto: packettest.UDP, Payload: text}
 		add("error-from-client"+family, 0, packettest.Spec{Src: client, Dst: vip, Proto: icmp, ICMPType: unreachable, ICMPCode: 4, Payload: quote.Bytes()[14:]})
+		quote.Src, quote.Dst = client, at(1, 100, 87)
+		inside := packettest.Spec{Src: at(2, 1, 0), Dst: at(2, 11, 0), Proto: 4, Payload: quote.Bytes()[14:]}
+		tooBig := packettest.Spec{Src: at(2, 77, 0), Dst: at(2, 1, 0), Proto: icmp, ICMPType: 3, ICMPCode: 4, ICMPSeq: 1290}
+		if v6 {
+			inside.Proto, tooBig.ICMPType, tooBig.ICMPCode = 41, 2, 0
+		}
+		tooBig.Payload = inside.Bytes()[14:]
+		add("error-from-tunnel"+family, 1, tooBig)
+		for port := uint16(87); port <= 89; port++ {
+			super := packettest.Spec{Src: client, Dst: at(1, 100, port), Flags: stack.ACK, Payload: make([]byte, 4000), Partial: true, GSOSize: 1200}
+			add(fmt.Sprintf("super-tunnel%s-%d", family, port), 0, super)
+			add(fmt.Sprintf("big-tunnel%s-%d", family, port), 0, packettest.Spec{Src: client, Dst: at(1, 100, port), Proto: packettest.UDP, Payload: make([]byte, 1400)})
+		}
 		quote.Src, quote.Dst = client, server
 		add("error-from-server"+family, 1, packettest.Spec{Src: server, Dst: client, Proto: icmp, ICMPType: unreachable, ICMPCode: 4, Payload: quote.Bytes()[14:]})
 	}
 	return append(seeds, fuzzOddSeeds()...)
+}
+
+// fragmentSeed is a datagram in fragments to begin with.
+type fragmentSeed struct {
+	iface    uint8
+	src, dst netip.AddrPort
 }
 
 // fuzzOddSeeds are what is no ordinary packet.
@@ -256,7 +291,7 @@ func fuzzOddSeeds() []fuzzSeed {
 
 var writeCorpus = flag.Bool("write-corpus", false, "write the seeds of FuzzForward to testdata")
 
-// The corpus that is checked in is what fuzzSeeds makes, and what was found since. After a change: go test -run TestCorpus -write-corpus ./integration
+// The corpus that is checked in is what fuzzSeeds makes, and what was found since. After a change: go test ./integration -run TestCorpus -write-corpus
 func TestCorpus(t *testing.T) {
 	dir := filepath.Join("testdata", "fuzz", "FuzzForward")
 	for _, s := range fuzzSeeds() {

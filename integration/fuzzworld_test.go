@@ -65,16 +65,33 @@ var fuzzDevices = []tap.MemoryOptions{
 	{Name: "tap2", MTU: 1300, Offload: tap.Offload{Csum: true, TSO4: true}},
 }
 
-// fuzzServices renders a service of each method, family and protocol, on ports 80 (nat), 81 (dr), 82 (nat, no server) and 83 (dr, no server, silent).
+// fuzzServices renders a service of each method, family and protocol, on ports 80 (nat), 81 (dr), 82 (nat, no server), 83 (dr, no server, silent), 85 (fullnat),
+// 86 (fullnat, with toa) and 87 to 89 (tun: ipip; gue to a server of the other family; gre, fragmented outside); on 84 is none.
 func fuzzServices() string {
 	var b strings.Builder
-	for _, net := range []string{"10.77.%d.%d", "[2001:db8:77:%d::%d]"} {
+	nets := []string{"10.77.%d.%d", "[2001:db8:77:%d::%d]"}
+	tunnels := []string{"", "tunnel = \"gue\"\ntunnel_csum = true\nmss_clamp = 1000\n", "tunnel = \"gre\"\ntunnel_csum = true\npmtu_disc = false\ntunnel_ttl = 0\n"}
+	for family, net := range nets {
 		for _, protocol := range []string{"tcp", "udp"} {
-			for i, kind := range [][3]string{{"nat", "1", "reject"}, {"dr", "1", "reject"}, {"nat", "0", "reject"}, {"dr", "0", "drop"}} {
+			for i, kind := range [][3]string{{"nat", "1", "reject"}, {"dr", "1", "reject"}, {"nat", "0", "reject"}, {"dr", "0", "drop"},
+				{"fullnat", "1", "reject"}, {"fullnat", "1", "drop"}} {
 				port := 80 + i
-				fmt.Fprintf(&b, "[[service]]\nname = \"%s-%d-%d\"\nlisten = \"%s:%d\"\nprotocol = %q\nmethod = %q\non_no_server = %q\nscheduler = \"rr\"\n",
-					protocol, port, len(net), fmt.Sprintf(net, 1, 100), port, protocol, kind[0], kind[2])
+				if port > 83 {
+					port++
+				}
+				extra := ""
+				if port == 86 && protocol == "tcp" {
+					extra = "toa = true\n"
+				}
+				fmt.Fprintf(&b, "[[service]]\nname = \"%s-%d-%d\"\nlisten = \"%s:%d\"\nprotocol = %q\nmethod = %q\non_no_server = %q\nscheduler = \"rr\"\n%s",
+					protocol, port, len(net), fmt.Sprintf(net, 1, 100), port, protocol, kind[0], kind[2], extra)
 				fmt.Fprintf(&b, "[[service.server]]\naddress = \"%s\"\nweight = %s\nmac = \"02:00:00:00:55:01\"\n", fmt.Sprintf(net, 2, 11), kind[1])
+			}
+			for i, tunnel := range tunnels {
+				port := 87 + i
+				fmt.Fprintf(&b, "[[service]]\nname = \"%s-%d-%d\"\nlisten = \"%s:%d\"\nprotocol = %q\nmethod = \"tun\"\nscheduler = \"rr\"\n%s",
+					protocol, port, len(net), fmt.Sprintf(net, 1, 100), port, protocol, tunnel)
+				fmt.Fprintf(&b, "[[service.server]]\naddress = \"%s\"\nmac = \"02:00:00:00:55:01\"\n", fmt.Sprintf(nets[(family+i)%2], 2, 11))
 			}
 		}
 	}

@@ -53,6 +53,7 @@ type Interface struct {
 	Name      string // also that of its LAN
 	MAC       stack.MAC
 	Addresses []netip.Prefix
+	VLAN      uint16 // its tag, on the TAP that it shares with the others; 0: none
 }
 
 // NewPlan works out a spec.
@@ -68,6 +69,11 @@ func NewPlan(s Spec) (*Plan, error) {
 		p.Servers = append(p.Servers, p.server(i))
 	}
 	p.Interfaces = p.interfaces()
+	for i := range p.Interfaces {
+		if s.Trunk {
+			p.Interfaces[i].VLAN = uint16(100 * (i + 1))
+		}
+	}
 	return p, nil
 }
 
@@ -81,9 +87,15 @@ func (p *Plan) server(i int) Host {
 		h.Listen = netip.AddrPortFrom(h.Addr(), NATServerPort)
 		return h
 	}
+	if p.Spec.Method == "fullnat" {
+		last := p.LANs[len(p.LANs)-1]
+		h.Legs = []Leg{{last, p.prefix(last, n)}}
+		h.Listen = netip.AddrPortFrom(h.Addr(), NATServerPort)
+		return h
+	}
 	h.Legs = []Leg{{Ext, p.prefix(Ext, n)}}
 	if p.Spec.Arms == 2 {
-		h.Legs = []Leg{{Int, p.prefix(Int, n)}, {Ext, p.prefix(Ext, n)}}
+		h.Legs = []Leg{{Int, prefix(p.Spec.OuterFamily, Int, n)}, {Ext, p.prefix(Ext, n)}}
 	}
 	h.Hidden = p.VIP.Addr()
 	h.Listen = p.VIP
@@ -93,7 +105,7 @@ func (p *Plan) server(i int) Host {
 // interfaces plans the director's. Its MACs are fixed, so that a capture reads the same every time.
 func (p *Plan) interfaces() []Interface {
 	ext := Interface{Name: Ext, MAC: stack.MAC{0x02, 0, 0, 0, 0xaa, 1}, Addresses: []netip.Prefix{p.prefix(Ext, 1)}}
-	inner := p.prefix(Int, 1)
+	inner := prefix(p.Spec.OuterFamily, Int, 1)
 	switch {
 	case p.Spec.Arms == 2:
 		return []Interface{ext, {Name: Int, MAC: stack.MAC{0x02, 0, 0, 0, 0xaa, 2}, Addresses: []netip.Prefix{inner}}}
@@ -103,15 +115,28 @@ func (p *Plan) interfaces() []Interface {
 	return []Interface{ext}
 }
 
+// Peer returns the address that servers see connections to the VIP come from, given the client's.
+func (p *Plan) Peer(client netip.Addr) netip.Addr {
+	if p.Spec.Method != "fullnat" {
+		return client
+	}
+	return p.Interfaces[len(p.Interfaces)-1].Addresses[0].Addr()
+}
+
+// Translates reports whether servers' answers pass the director.
+func (p *Plan) Translates() bool { return p.Spec.Method == "nat" || p.Spec.Method == "fullnat" }
+
 // addr returns host n's address in the subnet of a LAN; n is written as it is, so 11 is .11 and also ::11.
 func (p *Plan) addr(lan string, n int) netip.Addr { return p.prefix(lan, n).Addr() }
 
-func (p *Plan) prefix(lan string, n int) netip.Prefix {
+func (p *Plan) prefix(lan string, n int) netip.Prefix { return prefix(p.Spec.Family, lan, n) }
+
+func prefix(family int, lan string, n int) netip.Prefix {
 	subnet := 1
 	if lan == Int {
 		subnet = 2
 	}
-	if p.Spec.Family == 6 {
+	if family == 6 {
 		return netip.MustParsePrefix(fmt.Sprintf("2001:db8:77:%d::%d/64", subnet, n))
 	}
 	return netip.MustParsePrefix(fmt.Sprintf("10.77.%d.%d/24", subnet, n))
@@ -129,11 +154,15 @@ func (p *Plan) MTU(lan string) int {
 func (p *Plan) Offload(lan string) bool { return p.Spec.Offload && !(p.Spec.Mixed && lan == Int) }
 
 // Config renders the lb.toml of the plan: interfaces, and the services web (TCP) and datagrams (UDP) on the VIP. The taps are the kernel's
-// names of the director's devices, by interface; one not named is "tap-" and its interface.
+// names of the director's devices, by interface (of a trunk: ext's); one not named is "tap-" and its interface.
 func (p *Plan) Config(taps map[string]string) string {
 	var b strings.Builder
 	for _, i := range p.Interfaces {
-		p.renderInterface(&b, i, orDefault(taps[i.Name], "tap-"+i.Name))
+		name := i.Name
+		if i.VLAN != 0 {
+			name = Ext
+		}
+		p.renderInterface(&b, i, orDefault(taps[name], "tap-"+name))
 	}
 	p.renderService(&b, "web", "tcp")
 	p.renderService(&b, "datagrams", "udp")
@@ -144,6 +173,9 @@ func (p *Plan) Config(taps map[string]string) string {
 func (p *Plan) renderInterface(b *strings.Builder, i Interface, tap string) {
 	fmt.Fprintf(b, "[[interface]]\nname      = %q\ntap       = %q\nmac       = %q\n", i.Name, tap, macString(i.MAC))
 	fmt.Fprintf(b, "addresses = [%s]\nqueues    = %d\n", quoted(i.Addresses), p.Spec.Queues)
+	if i.VLAN != 0 {
+		fmt.Fprintf(b, "vlan      = %d\n", i.VLAN)
+	}
 	if p.Spec.Masquerade && i.Name == Ext {
 		b.WriteString("masquerade = true\n")
 	}
@@ -153,6 +185,12 @@ func (p *Plan) renderInterface(b *strings.Builder, i Interface, tap string) {
 func (p *Plan) renderService(b *strings.Builder, name, protocol string) {
 	fmt.Fprintf(b, "[[service]]\nname      = %q\nlisten    = %q\nprotocol  = %q\nmethod    = %q\nscheduler = %q\n%s\n",
 		name, p.VIP, protocol, p.Spec.Method, p.Spec.Scheduler, p.Spec.ServiceKeys)
+	if p.Spec.Method == "tun" {
+		fmt.Fprintf(b, "tunnel    = %q\n\n", p.Spec.Tunnel)
+	}
+	if protocol == "tcp" && p.Spec.WebKeys != "" {
+		fmt.Fprintln(b, p.Spec.WebKeys)
+	}
 	for i, s := range p.Servers {
 		at := netip.AddrPortFrom(s.Addr(), s.Listen.Port())
 		fmt.Fprintf(b, "  [[service.server]]\n  address = %q\n  weight  = %d\n\n", at, p.Spec.weight(i))

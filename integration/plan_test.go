@@ -8,7 +8,7 @@ import (
 
 // everySpec is each combination of what a topology depends on.
 func everySpec() (specs []Spec) {
-	for _, method := range []string{"nat", "dr"} {
+	for _, method := range Methods {
 		for _, family := range []int{4, 6} {
 			for _, arms := range []int{1, 2} {
 				specs = append(specs, Spec{Method: method, Family: family, Arms: arms})
@@ -68,6 +68,13 @@ func TestPlanAnswersTakeTheWayOfTheMethod(t *testing.T) {
 				for _, leg := range s.Legs {
 					direct = direct || leg.Address.Masked().Contains(p.Client.Addr())
 				}
+				if spec.Method == "fullnat" {
+					direct = p.Interfaces[len(p.Interfaces)-1].Addresses[0].Masked().Contains(s.Addr())
+					if !direct || s.Gateway.IsValid() || s.Hidden.IsValid() {
+						t.Errorf("%s: director on-link %v, gateway %v, hidden address %v", s.Name, direct, s.Gateway, s.Hidden)
+					}
+					continue
+				}
 				if nat := spec.Method == "nat"; nat == direct || nat != s.Gateway.IsValid() || nat == s.Hidden.IsValid() {
 					t.Errorf("%s: client on-link %v, gateway %v, hidden address %v", s.Name, direct, s.Gateway, s.Hidden)
 				}
@@ -78,12 +85,14 @@ func TestPlanAnswersTakeTheWayOfTheMethod(t *testing.T) {
 
 func TestPlanRefuses(t *testing.T) {
 	for want, spec := range map[string]Spec{
-		"method":  {Method: "tun"},
-		"family":  {Method: "nat", Family: 5},
-		"arms":    {Method: "nat", Arms: 3},
-		"servers": {Method: "nat", Servers: MaxServers + 1},
-		"weights": {Method: "nat", Servers: 1, Weights: []int{1, 2}},
-		"mixed":   {Method: "nat", Mixed: true},
+		"method":   {Method: "masq"},
+		"outer":    {Method: "dr", OuterFamily: 6},
+		"two arms": {Method: "tun", OuterFamily: 6, Arms: 1},
+		"family":   {Method: "nat", Family: 5},
+		"arms":     {Method: "nat", Arms: 3},
+		"servers":  {Method: "nat", Servers: MaxServers + 1},
+		"weights":  {Method: "nat", Servers: 1, Weights: []int{1, 2}},
+		"mixed":    {Method: "nat", Mixed: true},
 	} {
 		if _, err := NewPlan(spec); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want an error about %s", spec, err, want)

@@ -15,7 +15,10 @@
 //	                client is off-link for it and goes to its gateway, the director: what a one-armed NAT needs, without a router.
 //	dr, two arms    servers have a second leg in ext (.11 ...), through which they answer the client themselves.
 //	dr, one arm     servers are in ext only (.11 ...).
-//	dr              servers hold the VIP on their loopback and do not answer for it by ARP or ND.
+//	tun             as dr, but packets come to a server in a tunnel, whose end is in the server; with two arms the servers' addresses in int may be of
+//	                the other family, and int has room for what the tunnel adds, unless IntMTU says otherwise.
+//	dr, tun         servers hold the VIP on their loopback and do not answer for it by ARP or ND.
+//	fullnat         servers are in the last LAN and its subnet, and know no other network: they have no gateway. They see the director.
 //
 // The client's default gateway is the director's address in ext, so that tests can also reach what is routed and not balanced.
 package integration
@@ -28,7 +31,7 @@ import (
 
 // Spec says which world is wanted. The zero value of each field has a meaning; Method is the only one that must be set.
 type Spec struct {
-	Method    string // "nat" or "dr"
+	Method    string // "nat", "dr", "tun" or "fullnat"
 	Family    int    // 4 (and 0) or 6
 	Arms      int    // interfaces of the director: 1, or 2 (and 0)
 	Servers   int    // 0: 3
@@ -36,16 +39,24 @@ type Spec struct {
 	Weights   []int  // of the servers in order; those not named weigh 1
 	Offload   bool   // hosts and devices hand over partial checksums and superpackets
 	Mixed     bool   // with Offload and two arms: ext has it, int has not, so the director must cut and complete
+	Trunk     bool   // with two arms: both interfaces of the director are on one TAP, with VLANs 100 (ext) and 200 (int)
 	Queues    int    // of each device of the director; 0: 1
 	MTU       int    // of both LANs; 0: 1500
-	IntMTU    int    // of LAN int; 0: MTU
+	IntMTU    int    // of LAN int; 0: MTU, with tun and no trunk 60 more
+
+	Tunnel      string // with tun: "ipip" (and ""), "gue" or "gre"
+	OuterFamily int    // with tun: of the servers' addresses in int; 0: Family
 
 	Masquerade    bool              // what servers send to the world leaves with the director's address
 	InterfaceKeys map[string]string // more lines of lb.toml for an interface, by its name ("ext", "int")
 	ServiceKeys   string            // more lines of lb.toml for each service
+	WebKeys       string            // more lines of lb.toml for the TCP service
 	Extra         string            // more of lb.toml, at its end
 	Log           *slog.Logger      // of the director; nil: nothing is logged
 }
+
+// Methods are the forwarding methods that worlds can be built for.
+var Methods = []string{"nat", "dr", "tun", "fullnat"}
 
 // MaxServers is how many servers a world has at most: their addresses end in 11, 12, ... 99.
 const MaxServers = 89
@@ -53,7 +64,11 @@ const MaxServers = 89
 // String is the spec as the name of a test.
 func (s Spec) String() string {
 	s, _ = s.complete()
-	name := fmt.Sprintf("%s/ipv%d/arms=%d", s.Method, s.Family, s.Arms)
+	method := s.Method
+	if method == "tun" {
+		method = fmt.Sprintf("tun-%s-ipv%d", s.Tunnel, s.OuterFamily)
+	}
+	name := fmt.Sprintf("%s/ipv%d/arms=%d", method, s.Family, s.Arms)
 	switch {
 	case s.Mixed:
 		name += "/offload=mixed"
@@ -61,6 +76,9 @@ func (s Spec) String() string {
 		name += "/offload=on"
 	default:
 		name += "/offload=off"
+	}
+	if s.Trunk {
+		name += "/trunk"
 	}
 	return name
 }
@@ -73,11 +91,20 @@ func (s Spec) complete() (Spec, error) {
 	s.Scheduler = orDefault(s.Scheduler, "rr")
 	s.Queues = orDefault(s.Queues, 1)
 	s.MTU = orDefault(s.MTU, 1500)
+	s.OuterFamily = orDefault(s.OuterFamily, s.Family)
+	if s.Method == "tun" {
+		s.Tunnel = orDefault(s.Tunnel, "ipip")
+		if !s.Trunk {
+			s.IntMTU = orDefault(s.IntMTU, s.MTU+tunnelRoom)
+		}
+	}
 	s.IntMTU = orDefault(s.IntMTU, s.MTU)
 	s.Log = orDefault(s.Log, slog.New(slog.DiscardHandler))
 	switch {
-	case s.Method != "nat" && s.Method != "dr":
-		return s, fmt.Errorf("method %q: must be nat or dr", s.Method)
+	case !slices.Contains(Methods, s.Method):
+		return s, fmt.Errorf("method %q: must be one of %v", s.Method, Methods)
+	case s.OuterFamily != 4 && s.OuterFamily != 6, s.OuterFamily != s.Family && (s.Method != "tun" || s.Arms != 2):
+		return s, fmt.Errorf("outer family %d: must be 4 or 6, and the family unless it is tun with two arms", s.OuterFamily)
 	case s.Family != 4 && s.Family != 6:
 		return s, fmt.Errorf("family %d: must be 4 or 6", s.Family)
 	case s.Arms != 1 && s.Arms != 2:
@@ -88,9 +115,14 @@ func (s Spec) complete() (Spec, error) {
 		return s, fmt.Errorf("weights %v: at most one for each of the %d servers, none negative", s.Weights, s.Servers)
 	case s.Mixed && (!s.Offload || s.Arms != 2):
 		return s, fmt.Errorf("mixed offload needs offload and two arms")
+	case s.Trunk && (s.Arms != 2 || s.Mixed || s.IntMTU != s.MTU):
+		return s, fmt.Errorf("a trunk needs two arms with the same offload and MTU")
 	}
 	return s, nil
 }
+
+// tunnelRoom is more than any tunnel adds to a packet, in bytes.
+const tunnelRoom = 60
 
 // weight returns the weight of server i.
 func (s Spec) weight(i int) int {

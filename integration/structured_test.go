@@ -18,23 +18,61 @@ import (
 
 // packetMaker makes packets that are right in themselves and have everything else at random: what a fuzzer that flips bytes hardly finds, since ends, sizes,
 // offloads and fragments must fit together.
-type packetMaker struct{ *rand.Rand }
+type packetMaker struct {
+	*rand.Rand
+	waiting *[]waitingFrame
+}
+
+// waitingFrame is a fragment that comes some packets later, and the interface it is for.
+type waitingFrame struct {
+	iface int
+	frame tap.Frame
+}
 
 // pick returns one of its arguments.
 func pick[T any](r packetMaker, of ...T) T { return of[r.IntN(len(of))] }
 
 // packet returns a frame and the interface it is for.
 func (r packetMaker) packet() (iface int, f tap.Frame) {
+	if n := len(*r.waiting); n > 0 && r.IntN(4) > 0 {
+		i := r.IntN(n)
+		next := (*r.waiting)[i]
+		*r.waiting = slices.Delete(*r.waiting, i, i+1)
+		return next.iface, next.frame
+	}
 	s := r.spec(pick(r, 4, 4, 6))
 	iface = r.IntN(3)
 	s.SrcMAC, s.DstMAC = stack.MAC{2, 0, 0, 0, 0xcc, byte(iface)}, stack.MAC{2, 0, 0, 0, 0xaa, byte(iface)}
+	if !s.Partial && s.FragOffset == 0 && !s.MF && r.IntN(8) == 0 {
+		r.cut(iface, s)
+	}
 	return iface, s.Frame()
+}
+
+// cut lets the fragments of a packet wait: all, or all but one, or one of them of another size.
+func (r packetMaker) cut(iface int, s packettest.Spec) {
+	s.DF, s.Payload = false, append(s.Payload, make([]byte, 200)...)
+	s.Payload = s.Payload[:min(len(s.Payload), 8000)]
+	size, id := pick(r, 64, 552, 1232, 1400), r.Uint32()
+	frames := packettest.Fragments(s.Frame(), size, id)
+	switch r.IntN(8) {
+	case 0:
+		frames = frames[:len(frames)-1]
+	case 1:
+		frames = append(frames, packettest.Fragments(s.Frame(), size+8, id)[1:]...)
+	}
+	for _, f := range frames {
+		*r.waiting = append(*r.waiting, waitingFrame{iface, f})
+	}
 }
 
 // answer returns the answer of whoever got a frame that left: of a server, of a client, of the world. False for what has no ports.
 func (r packetMaker) answer(o fuzzOutput) (iface int, f tap.Frame, ok bool) {
 	var p stack.Packet
 	g := o.frame.Clone()
+	if outer, _, err := packettest.Unwrap(g.Bytes()[tap.EthernetLen:]); err == nil {
+		return o.iface, r.fromInside(outer, &g), true
+	}
 	if stack.Parse(&g, &p) != stack.ReasonNone || !p.HasPorts {
 		return 0, f, false
 	}
@@ -51,11 +89,24 @@ func (r packetMaker) answer(o fuzzOutput) (iface int, f tap.Frame, ok bool) {
 	return o.iface, s.Frame(), true
 }
 
+// fromInside is a router's error about a packet in a tunnel.
+func (r packetMaker) fromInside(o packettest.Outer, g *tap.Frame) tap.Frame {
+	quote := g.Bytes()[tap.EthernetLen:]
+	quote = slices.Clone(quote[:min(len(quote), pick(r, o.Len, o.Len+8, o.Len+100, 512))])
+	s := packettest.Spec{SrcMAC: stack.MAC{2, 0, 0, 0, 0xcc, 7}, DstMAC: stack.SrcMAC(g.Bytes()), Src: netip.MustParseAddrPort("10.77.2.77:0"),
+		Dst: netip.AddrPortFrom(o.Src, 0), Proto: packettest.ICMP, ICMPType: pick[uint8](r, 3, 3, 11, 12), ICMPCode: pick[uint8](r, 0, 1, 3, 4, 4, 4),
+		ICMPSeq: pick[uint16](r, 0, 100, 1000, 1290, 1400, 2000), Payload: quote}
+	if o.Src.Is6() {
+		s.Src, s.Proto, s.ICMPType = netip.MustParseAddrPort("[2001:db8:77:2::77]:0"), packettest.ICMPv6, pick[uint8](r, 1, 2, 2, 3, 4)
+	}
+	return s.Frame()
+}
+
 // end returns an address and port that mean something to the director, most of the time.
 func (r packetMaker) end(family int) netip.AddrPort {
 	subnet := pick(r, 1, 1, 1, 2, 2, 3, 9)
 	host := pick(r, 100, 100, 100, 1, 2, 11, 11, 11, 77)
-	port := pick[uint16](r, 80, 80, 80, 81, 81, 82, 83, 84, 40000, 40001, 1024, uint16(r.Uint32()))
+	port := pick[uint16](r, 80, 80, 80, 81, 81, 82, 83, 84, 85, 85, 86, 86, 87, 87, 88, 88, 89, 89, 40000, 40001, 1024, uint16(r.Uint32()))
 	if family == 6 {
 		return netip.MustParseAddrPort(fmt.Sprintf("[2001:db8:77:%d::%d]:%d", subnet, host, port))
 	}
@@ -158,7 +209,7 @@ func structured(t *testing.T, devices []tap.MemoryOptions, n int) {
 	w := newFuzzWorld(t, devices)
 	defer w.close(t)
 	seed := rand.Uint64()
-	r := packetMaker{rand.New(rand.NewPCG(seed, 1))}
+	r := packetMaker{rand.New(rand.NewPCG(seed, 1)), new([]waitingFrame)}
 	defer func() { t.Logf("seed %d, %d packets: %v", seed, n, w.d.Verdicts()) }()
 	judged := 0
 	var last []fuzzOutput

@@ -66,6 +66,35 @@ func (p *Packet) SetSrc(b []byte, partial bool, a Addr, port uint16) {
 	p.editL4(b, partial, d, dp)
 }
 
+// SetEnds changes both ends, to the addresses, of p's own family, and ports of t: SetSrc and SetDst in one pass. For ICMP echo the source port of t is
+// the identifier; packets without ports keep theirs.
+func (p *Packet) SetEnds(b []byte, partial bool, t *Tuple) {
+	d := deltaAddr(p.Src, t.Src) + deltaAddr(p.Dst, t.Dst)
+	if p.Kind == KindIPv4 {
+		ip := b[p.L3:][:ipv4MinLen]
+		binary.BigEndian.PutUint32(ip[12:], uint32(t.Src.lo))
+		binary.BigEndian.PutUint32(ip[16:], uint32(t.Dst.lo))
+		binary.BigEndian.PutUint16(ip[10:], patch(binary.BigEndian.Uint16(ip[10:]), d))
+	} else {
+		ip := b[p.L3:][:ipv6Len]
+		binary.BigEndian.PutUint64(ip[8:], t.Src.hi)
+		binary.BigEndian.PutUint64(ip[16:], t.Src.lo)
+		binary.BigEndian.PutUint64(ip[24:], t.Dst.hi)
+		binary.BigEndian.PutUint64(ip[32:], t.Dst.lo)
+	}
+	p.Src, p.Dst = t.Src, t.Dst
+	if !p.HasPorts {
+		p.editICMP(b, d, t.SrcPort)
+		return
+	}
+	l4 := b[p.L4:][:4]
+	binary.BigEndian.PutUint16(l4, t.SrcPort)
+	binary.BigEndian.PutUint16(l4[2:], t.DstPort)
+	dp := delta16(p.SrcPort, t.SrcPort) + delta16(p.DstPort, t.DstPort)
+	p.SrcPort, p.DstPort = t.SrcPort, t.DstPort
+	p.editL4(b, partial, d, dp)
+}
+
 // editL4 brings the checksum of TCP or UDP in step: the addresses changed by d, a port by dp.
 func (p *Packet) editL4(b []byte, partial bool, d, dp delta) {
 	if p.NoCsum {

@@ -40,6 +40,7 @@ func FuzzParse(f *testing.F) {
 		Describe(fr.Bytes())
 		checkEdits(t, fr.Clone(), p)
 		checkComplete(t, fr.Clone(), p)
+		checkOptions(t, fr.Clone(), p)
 		a := tap.NewArena(1 << 18)
 		cut := fr.Clone()
 		pieces := 1
@@ -55,6 +56,9 @@ func FuzzParse(f *testing.F) {
 		a.Reset()
 		relayed := fr.Clone()
 		checkInner(t, &relayed, &p)
+		quote := fr.Clone()
+		tryQuote(t, &quote)
+		checkWrap(t, fr.Clone(), p, len(b))
 		answered := fr.Clone()
 		checkReplies(t, &answered, &p, a, ICMPError(uint8(len(b)))%numICMPErrors)
 	})
@@ -113,6 +117,17 @@ func checkEdits(t *testing.T, f tap.Frame, p Packet) {
 	}
 }
 
+// checkOptions edits the options of a TCP packet; the packet stays one, and its checksum what it was.
+func checkOptions(t *testing.T, f tap.Frame, p Packet) {
+	t.Helper()
+	right := ChecksumOK(&f, &p)
+	p.LowerMSS(f.Bytes(), f.Header.Partial(), TOALen4)
+	added := AddTOA(&f, &p, AddrFrom(client6.Addr()), 1234, 65535)
+	if again := mustParse(t, &f); again != p || ChecksumOK(&f, &p) != right {
+		t.Fatalf("option added: %v, edited %+v\n   got %+v\n%x", added, p, again, f.Bytes())
+	}
+}
+
 // checkComplete checks that a completed checksum is right if its seed was.
 func checkComplete(t *testing.T, f tap.Frame, p Packet) {
 	t.Helper()
@@ -163,6 +178,13 @@ func seeds() (out []seed) {
 	for _, fam := range families {
 		quoted := icmpErrorAbout(packettest.Spec{Src: fam.client, Dst: fam.vip, Flags: ACK}, fam, 100)
 		add(fam.name+" time exceeded", quoted.Frame())
+	}
+	for _, tc := range tunnelCases() {
+		f := packettest.Spec{Src: tc.inner.client, Dst: tc.inner.vip, Proto: ProtoUDP, Payload: pattern(20)}.Frame()
+		var p Packet
+		Parse(&f, &p)
+		tc.t.Wrap(&f, &p, 1, true)
+		add("error about "+tc.name, errorAbout(&tc, f.Bytes()[14:]))
 	}
 	first6, later6 := fragment6(ProtoUDP, 0, true, pattern(64)), fragment6(ProtoUDP, 64, false, pattern(9))
 	loop := packettest.Spec{Src: client6, Dst: vip6, ExtFirst: extDest, Ext: []byte{extDest, 255, 0, 0, 0, 0, 0, 0}}

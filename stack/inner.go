@@ -50,7 +50,7 @@ func (q *Packet) innerIPv6(ip, b []byte) bool {
 	if q.Src.Is4() || q.Dst.Is4() {
 		return false // would be taken for the addresses of an IPv4 connection
 	}
-	if !isExtension(q.Proto) {
+	if !IsExtension(q.Proto) {
 		return true
 	}
 	frag, r := q.walkExtensions(b)
@@ -88,6 +88,21 @@ func (q *Packet) innerEcho(l4 []byte, echo, reply uint8) bool {
 	q.SrcPort = binary.BigEndian.Uint16(l4[icmpIDOff:])
 	q.DstPort, q.echo, q.csum = q.SrcPort, true, q.L4+icmpCsumOff
 	return true
+}
+
+// LowerMTU takes by bytes off the MTU that p, an ICMP error in the frame b, tells of, if it is one that does; by may be negative. No
+// less is told than a host of the family may be asked for (RFC 1191 section 3, RFC 8200 section 5). The checksum is not right after it: see FixICMP.
+func (p *Packet) LowerMTU(b []byte, by int) {
+	l4 := b[p.L4:][:icmpLen]
+	switch {
+	case p.Kind == KindIPv4 && p.ICMPType == 3 && p.ICMPCode == 4:
+		if old := int(binary.BigEndian.Uint16(l4[6:])); old != 0 { // a router older than RFC 1191 tells none
+			binary.BigEndian.PutUint16(l4[6:], uint16(min(max(old-by, 68), maxDatagram)))
+		}
+	case p.Kind == KindIPv6 && p.ICMPType == 2:
+		old := int64(binary.BigEndian.Uint32(l4[4:]))
+		binary.BigEndian.PutUint32(l4[4:], uint32(min(max(old-int64(by), 1280), 1<<32-1)))
+	}
 }
 
 // FixICMP computes the checksum of p, an ICMP or ICMPv6 packet in the frame b, after its payload was edited. What was wrong before would be right

@@ -183,3 +183,36 @@ func checkInner(t *testing.T, f *tap.Frame, p *Packet) bool {
 	}
 	return true
 }
+
+func TestLowerMTU(t *testing.T) {
+	for _, fam := range families {
+		kinds := map[string]packettest.Spec{
+			"too big": {Proto: fam.icmp, ICMPType: 3, ICMPCode: 4},
+			"other":   {Proto: fam.icmp, ICMPType: 3, ICMPCode: 1},
+		}
+		for _, tt := range []struct {
+			kind           string
+			told, by, want int
+		}{{"too big", 1480, 20, 1460}, {"too big", 1480, -20, 1500}, {"too big", 1285, 20, 1280}, {"other", 1480, 20, 1480}} {
+			s := kinds[tt.kind]
+			if fam.icmp == ProtoICMPv6 && tt.kind == "too big" {
+				s.ICMPType, s.ICMPCode = 2, 0
+			} else if fam.icmp == ProtoICMPv6 {
+				s.ICMPType = 1
+			}
+			want := tt.want
+			if fam.icmp == ProtoICMP && want == 1280 {
+				want = 1265
+			}
+			s.Src, s.Dst, s.ICMPSeq, s.Payload = fam.client, fam.vip, uint16(tt.told), pattern(60)
+			f := s.Frame()
+			p := mustParse(t, &f)
+			p.LowerMTU(f.Bytes(), tt.by)
+			p.FixICMP(f.Bytes())
+			s.ICMPSeq = uint16(want)
+			if w := s.Frame(); !bytes.Equal(f.Bytes(), w.Bytes()) {
+				t.Errorf("%s: %s: %d less %d:\n got %x\nwant %x", fam.name, tt.kind, tt.told, tt.by, f.Bytes(), w.Bytes())
+			}
+		}
+	}
+}

@@ -23,7 +23,8 @@ import (
 // Not looked at: L4 checksums (a forwarder leaves them to the ends; NAT edits keep a wrong one wrong), TCP options, the inside of
 // ICMP errors and tunnels. A wrong seed of a partial checksum is likewise the sender's own affair.
 //
-// hdr_len of the virtio header is not checked because nobody uses it: it is a hint, and on forwarded frames a wrong one.
+// hdr_len of the virtio header is not checked because nobody uses it: it is a hint, and on forwarded frames a wrong one. But a device refuses a
+// frame that is shorter than its hint, so that is made no longer than the frame.
 //
 // A destination of multicast or broadcast is fine; who does not want it says so later. A source must be one host's address. An IPv4
 // address in IPv6 form (::ffff:a.b.c.d) is refused on both ends: as an Addr it could not be told from the IPv4 address.
@@ -82,7 +83,7 @@ const (
 // maxDatagram is the bytes that a whole datagram may have; 16 bits count them.
 const maxDatagram = 65535
 
-// Parse validates f and describes it in p. It trims f to its IP packet, and changes nothing else of it. On any reason but
+// Parse validates f and describes it in p. It trims f to its IP packet, its hdr_len to f, and changes nothing else of it. On any reason but
 // ReasonNone p is not to be used, except for Kind.
 func Parse(f *tap.Frame, p *Packet) Reason {
 	*p = Packet{}
@@ -92,6 +93,9 @@ func Parse(f *tap.Frame, p *Packet) Reason {
 	}
 	if b[6]&1 != 0 {
 		return ReasonSourceMAC
+	}
+	if int(f.Header.HdrLen) > len(b) {
+		trim(f, len(b))
 	}
 	switch binary.BigEndian.Uint16(b[12:14]) {
 	case etherIPv4:
@@ -150,7 +154,7 @@ func parseIPv4(f *tap.Frame, b []byte, p *Packet) Reason {
 	p.Src.lo, p.Dst.lo = v4Prefix|w1&0xffffffff, v4Prefix|uint64(w2)
 	p.L3, p.L4, p.L3Len = tap.EthernetLen, uint16(tap.EthernetLen+hdrLen), uint32(end-tap.EthernetLen)
 	if end < len(b) {
-		f.Trim(end)
+		trim(f, end)
 		b = b[:end]
 	}
 	p.DF = w0&ipv4DF != 0
@@ -158,6 +162,14 @@ func parseIPv4(f *tap.Frame, b []byte, p *Packet) Reason {
 		return p.parseFragment(f, b, int(w0&ipv4OffsetMask)*8, w0&ipv4MF != 0)
 	}
 	return p.parseL4(b, &f.Header)
+}
+
+// trim cuts f to n bytes, and forgets a hint that headers are longer than that.
+func trim(f *tap.Frame, n int) {
+	f.Trim(n)
+	if int(f.Header.HdrLen) > n {
+		f.Header.HdrLen = 0
+	}
 }
 
 // checkIPv4Options takes a header with options. It verifies the checksum and walks the options: lying lengths are refused, and

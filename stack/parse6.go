@@ -50,10 +50,10 @@ func parseIPv6(f *tap.Frame, b []byte, p *Packet) Reason {
 	}
 	p.L3, p.L4, p.L3Len = tap.EthernetLen, tap.EthernetLen+ipv6Len, uint32(total)
 	if len(ip) > total {
-		f.Trim(tap.EthernetLen + total)
+		trim(f, tap.EthernetLen+total)
 		b = b[:tap.EthernetLen+total]
 	}
-	if isExtension(p.Proto) {
+	if IsExtension(p.Proto) {
 		return p.parseExtensions(f, b)
 	}
 	if p.Src.IsZero() && !p.mayLackSource() {
@@ -81,7 +81,8 @@ func checkIPv6Addrs(p *Packet) Reason {
 // reports, all ICMPv6 to a group (RFC 4861 section 7.1, RFC 3590).
 func (p *Packet) mayLackSource() bool { return p.Proto == ProtoICMPv6 && p.Dst.hi>>56 == 0xff }
 
-func isExtension(next uint8) bool {
+// IsExtension reports whether an IPv6 next header value is an extension header that we know.
+func IsExtension(next uint8) bool {
 	switch next {
 	case extHopByHop, extRouting, extFragment, extAuth, extDest:
 		return true
@@ -139,7 +140,7 @@ func (p *Packet) walkExtensions(b []byte) (frag uint16, r Reason) {
 		}
 		off += size
 		p.Proto, p.L4 = h[0], uint16(off)
-		if frag&ipv6OffMask != 0 || !isExtension(p.Proto) {
+		if frag&ipv6OffMask != 0 || !IsExtension(p.Proto) {
 			return frag, ReasonNone
 		}
 	}

@@ -440,3 +440,19 @@ func TestReasonNames(t *testing.T) {
 		t.Errorf("Reason(200) = %q", s)
 	}
 }
+
+// A hint of headers longer than the frame, which no device would take, is forgotten; also when it is longer than what is left of the frame.
+func TestHdrLenIsNoLongerThanTheFrame(t *testing.T) {
+	for _, fam := range families {
+		f := packettest.Spec{Src: fam.client, Dst: fam.vip, Proto: ProtoUDP}.Frame()
+		for _, padding := range []int{0, 10} {
+			for hdrLen, want := range map[int]int{0: 0, f.Len(): f.Len(), f.Len() + 1: 0, f.Len() + 11: 0} {
+				g := tap.NewFrame(tap.Header{HdrLen: uint16(hdrLen)}, append(append([]byte{}, f.Bytes()...), make([]byte, padding)...))
+				mustParse(t, &g)
+				if int(g.Header.HdrLen) != want {
+					t.Errorf("%s: hint %d, padding %d: %d, want %d", fam.name, hdrLen, padding, g.Header.HdrLen, want)
+				}
+			}
+		}
+	}
+}

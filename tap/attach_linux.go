@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -165,11 +166,23 @@ func (p *port) offload(fd int) Offload {
 	return o
 }
 
+// errBusy is for an interface that another program has open. For one with a single queue the kernel says so itself.
+var errBusy = errors.New("it is in use by another program: stop that, or choose another interface")
+
+// alone refuses a multi_queue interface that has more queues than the own ones: the kernel lets any program add some, and spreads the flows
+// over all of them. Kernels before 4.18 do not tell.
+func alone(link netlink.Link, own int) error {
+	if t, ok := link.(*netlink.Tuntap); ok && t.Queues+t.DisabledQueues > own {
+		return errBusy
+	}
+	return nil
+}
+
 // explainAttach says what a refused TUNSETIFF means.
 func (p *port) explainAttach(err error) error {
 	switch {
 	case errors.Is(err, unix.EBUSY):
-		return errors.New("it is in use by another program: stop that, or choose another interface")
+		return errBusy
 	case errors.Is(err, unix.EPERM) && p.before != nil:
 		return fmt.Errorf("it %s and this process runs as user %d without CAP_NET_ADMIN: make it with \"ip tuntap add %s mode tap user %d\", or run with CAP_NET_ADMIN",
 			p.owner(), os.Geteuid(), p.name, os.Geteuid())

@@ -55,8 +55,9 @@ func (c *counters) sum(s *Stats) {
 
 // health is the state of a device's interface and how often it changed.
 type health struct {
-	up, gone                       atomic.Bool
+	up, gone, outside              atomic.Bool // outside: not in the bridge it belongs in
 	downs, ups, losses, reattaches atomic.Uint64
+	bridgeLosses, bridgeReturns    atomic.Uint64
 }
 
 // setUp notes the state and reports whether it is news.
@@ -85,9 +86,24 @@ func (h *health) setGone(gone bool) bool {
 	return true
 }
 
+// setOutside notes that the interface left its bridge, or is back in it, and reports whether it is news.
+func (h *health) setOutside(outside bool) bool {
+	if h.outside.Swap(outside) == outside {
+		return false
+	}
+	if outside {
+		h.bridgeLosses.Add(1)
+	} else {
+		h.bridgeReturns.Add(1)
+	}
+	return true
+}
+
 func (h *health) sum(s *Stats) {
 	s.Downs += h.downs.Load()
 	s.Ups += h.ups.Load()
 	s.Losses += h.losses.Load()
 	s.Reattaches += h.reattaches.Load()
+	s.BridgeLosses += h.bridgeLosses.Load()
+	s.BridgeReturns += h.bridgeReturns.Load()
 }

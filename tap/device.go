@@ -111,6 +111,8 @@ type Stats struct {
 	TxFull             uint64 // frames dropped because the device could take no more (EAGAIN, ENOBUFS)
 	Downs, Ups         uint64 // times the interface was seen to go down, to come up
 	Losses, Reattaches uint64 // times the interface was deleted under us, was opened again
+
+	BridgeLosses, BridgeReturns uint64 // times the interface was seen to leave Options.Bridge, to be in it again
 }
 
 // Device is an open TAP, macvtap or fake: its queues and what is known of it. Drivers fill it in.

@@ -20,11 +20,14 @@ func TestHealth(t *testing.T) {
 	for _, up := range []bool{true, false, false, true, false} {
 		h.setUp(up)
 	}
+	if h.setOutside(false) || !h.setOutside(true) || h.setOutside(true) || !h.setOutside(false) || !h.setOutside(true) {
+		t.Error("wrong news of the bridge")
+	}
 	if h.setGone(false) || !h.setGone(true) || h.setGone(true) || !h.setGone(false) {
 		t.Error("wrong news")
 	}
 	var s Stats
-	if h.sum(&s); s != (Stats{Downs: 2, Ups: 1, Losses: 1, Reattaches: 1}) {
+	if h.sum(&s); s != (Stats{Downs: 2, Ups: 1, Losses: 1, Reattaches: 1, BridgeLosses: 2, BridgeReturns: 1}) {
 		t.Errorf("%+v", s)
 	}
 }

@@ -31,6 +31,10 @@
 // logged and counted. When the interface is deleted under us the device stays open: its reads pass the time, and the interface
 // is taken up again as soon as it is there. One that we made, we make again, with its name, address, MTU and bridge; one that existed before Open
 // is waited for. The descriptors are the same ones before and after, so queues notice nothing. Only Close makes Read return an error.
+// An interface that comes back with a single queue serves a device with one; a device with several waits for multi_queue.
+//
+// An interface whose bridge is deleted is put in the bridge of that name when there is one again. One that somebody takes out of its bridge, or puts
+// elsewhere, is left there, as one that is taken down is left down. Changes of MTU and MAC are logged; Device.MTU, KernelMAC and Index are those at Open.
 //
 // An interface that existed before Open exists after Close. One that we made is never persistent: it goes with our last descriptor,
 // however the process ends.
@@ -43,6 +47,6 @@
 //	the fake          1,024 frames or 4 MiB waiting in each queue
 //
 // Not handled: 802.1Q in the header's sense (tags stay in the frame), UDP fragmentation offload (UFO), packet information, and
-// multi_queue interfaces that share their frames with another program (a warning says so). Device.Index, KernelMAC and MTU are
-// those at Open.
+// multi_queue interfaces that share their frames with another program: one that has a queue when we open is an error, one that
+// adds a queue later goes unnoticed.
 package tap

@@ -95,9 +95,6 @@ func (t *tunDevice) openQueues(want int) error {
 			return fmt.Errorf("queue %d: its flags were changed by another program just now: try again", len(t.queues))
 		}
 	}
-	if t.before != nil && t.before.Queues > 0 {
-		t.log.Warn("tap is held by another program too: it takes part of the frames", "tap", t.name, "queues", t.before.Queues)
-	}
 	return nil
 }
 

@@ -63,13 +63,15 @@ func open(t testing.TB, o Options) (*Device, *logBuffer) {
 	t.Helper()
 	log := &logBuffer{}
 	if o.Log == nil {
-		o.Log = slog.New(slog.NewTextHandler(log, nil))
+		o.Log = logTo(log)
 	}
 	d, err := Open(o)
 	must(t, err)
 	t.Cleanup(func() { d.Close() })
 	return d, log
 }
+
+func logTo(b *logBuffer) *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
 
 type logBuffer struct {
 	mu sync.Mutex
@@ -82,11 +84,15 @@ func (l *logBuffer) Write(b []byte) (int, error) {
 	return l.b.Write(b)
 }
 
-// count is how many lines hold s.
-func (l *logBuffer) count(s string) int {
+func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return strings.Count(l.b.String(), s)
+	return l.b.String()
+}
+
+// count is how many lines hold s.
+func (l *logBuffer) count(s string) int {
+	return strings.Count(l.String(), s)
 }
 
 // premade makes a persistent TAP as "ip tuntap add" does.
@@ -158,6 +164,15 @@ func rawTAP(t testing.TB, name string, flags uint16) (int, error) {
 	must(t, err)
 	ifr.SetUint16(flags)
 	return fd, unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
+}
+
+// letGo ends what rawTAP began. The number stays taken, since rawTAP's cleanup closes it.
+func letGo(t testing.TB, fd int) {
+	t.Helper()
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	must(t, err)
+	defer unix.Close(null)
+	must(t, unix.Dup3(null, fd, unix.O_CLOEXEC))
 }
 
 // readUntil reads until a frame satisfies ok, and returns a clone of it.

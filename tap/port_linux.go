@@ -26,6 +26,7 @@ type port struct {
 	vnet   bool            // frames carry a virtio header: confirmed by TUNGETIFF
 	flags  uint16          // what TUNSETIFF is asked for
 	attrs  netlink.LinkAttrs
+	bridge int // index of the bridge we are in, or were in last; 0: none, or it is deleted
 
 	health health
 	each   func(do func(fd int) error) error // runs do for the descriptor of each queue
@@ -94,29 +95,38 @@ func (p *port) release() {
 	p.nl.Close()
 }
 
-// inspect says whether the name is free or a TAP's; anything else is an error that TUNSETIFF would only call EINVAL.
+// inspect says whether the name is free or an idle TAP's.
 func (p *port) inspect() error {
 	if err := validName(p.name); err != nil {
 		return err
 	}
+	t, err := p.find()
+	if err != nil || t == nil {
+		return err
+	}
+	p.before = t
+	return alone(t, 0)
+}
+
+// find returns the TAP of our name, nil when there is no interface; any other is an error that TUNSETIFF would only call EINVAL.
+func (p *port) find() (*netlink.Tuntap, error) {
 	link, err := p.nl.LinkByName(p.name)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return fmt.Errorf("cannot look the interface up: %w", err)
+		return nil, fmt.Errorf("cannot look the interface up: %w", err)
 	}
 	t, ok := link.(*netlink.Tuntap)
 	switch {
 	case !ok && strings.HasPrefix(link.Type(), "macvtap"):
-		return fmt.Errorf("it is a macvtap: open its character device instead, device = \"/dev/tap%d\"", link.Attrs().Index)
+		return nil, fmt.Errorf("it is a macvtap: open its character device instead, device = \"/dev/tap%d\"", link.Attrs().Index)
 	case !ok:
-		return fmt.Errorf("there is an interface of this name that is no TAP but a %s: choose another name or remove it", link.Type())
+		return nil, fmt.Errorf("there is an interface of this name that is no TAP but a %s: choose another name or remove it", link.Type())
 	case t.Mode == netlink.TUNTAP_MODE_TUN:
-		return fmt.Errorf("it is a TUN device, without Ethernet: make it again with \"ip tuntap add %s mode tap\"", p.name)
+		return nil, fmt.Errorf("it is a TUN device, without Ethernet: make it again with \"ip tuntap add %s mode tap\"", p.name)
 	}
-	p.before = t
-	return nil
+	return t, nil
 }
 
 // validName holds a name against the kernel's rules, which TUNSETIFF would cut or expand instead of refusing.
@@ -136,7 +146,7 @@ func (p *port) configure() error {
 	if err != nil {
 		return fmt.Errorf("cannot look the interface up: %w", err)
 	}
-	for _, step := range []func(netlink.Link) error{checkFraming, p.restoreMAC, p.setMTU, p.joinBridge, p.setUp} {
+	for _, step := range []func(netlink.Link) error{checkFraming, p.checkAlone, p.restoreMAC, p.setMTU, p.joinBridge, p.setUp} {
 		if err := step(link); err != nil {
 			return err
 		}
@@ -159,6 +169,24 @@ func checkFraming(link netlink.Link) error {
 	return nil
 }
 
+// checkAlone refuses an interface that another program opened at the same moment as we.
+func (p *port) checkAlone(link netlink.Link) error {
+	_, own := p.descriptors()
+	return alone(link, own)
+}
+
+// descriptors counts our queues, and those of them that have their interface.
+func (p *port) descriptors() (all, have int) {
+	p.each(func(fd int) error {
+		all++
+		if _, _, err := attached(fd); err == nil {
+			have++
+		}
+		return nil
+	})
+	return all, have
+}
+
 // restoreMAC keeps the kernel's address when an interface of ours is made again: neighbours and the director know it.
 func (p *port) restoreMAC(link netlink.Link) error {
 	known := p.attrs.HardwareAddr
@@ -174,25 +202,6 @@ func (p *port) setMTU(link netlink.Link) error {
 	}
 	what := fmt.Sprintf("setting its MTU of %d to %d", link.Attrs().MTU, p.o.MTU)
 	return p.denied(p.nl.LinkSetMTU(link, p.o.MTU), what, fmt.Sprintf("ip link set %s mtu %d", p.name, p.o.MTU))
-}
-
-func (p *port) joinBridge(link netlink.Link) error {
-	if p.o.Bridge == "" {
-		return nil
-	}
-	bridge, err := p.nl.LinkByName(p.o.Bridge)
-	switch {
-	case errors.As(err, new(netlink.LinkNotFoundError)):
-		return fmt.Errorf("bridge %q does not exist: make it with \"ip link add %s type bridge\" and \"ip link set %s up\"", p.o.Bridge, p.o.Bridge, p.o.Bridge)
-	case err != nil:
-		return fmt.Errorf("cannot look bridge %q up: %w", p.o.Bridge, err)
-	case bridge.Type() != "bridge":
-		return fmt.Errorf("%q is no bridge but a %s", p.o.Bridge, bridge.Type())
-	case link.Attrs().MasterIndex == bridge.Attrs().Index:
-		return nil
-	}
-	return p.denied(p.nl.LinkSetMaster(link, bridge), fmt.Sprintf("putting it in bridge %q", p.o.Bridge),
-		fmt.Sprintf("ip link set %s master %s", p.name, p.o.Bridge))
 }
 
 func (p *port) setUp(link netlink.Link) error {

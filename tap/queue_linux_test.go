@@ -216,7 +216,7 @@ func TestQueueRefused(t *testing.T) {
 		}
 	}
 	if log.count("refused") != 1 || log.count("headers longer than the frame") != 1 {
-		t.Errorf("log: %s", log.b.String())
+		t.Errorf("log: %s", log)
 	}
 }
 

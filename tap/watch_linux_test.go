@@ -44,20 +44,17 @@ func TestDownAndUp(t *testing.T) {
 			t.Cleanup(func() { d.Close() }) // before the pump is waited for
 
 			must(t, netlink.LinkSetDown(link(t, "tap0")))
-			until(t, "down", func() bool { return d.Stats().Downs == 1 })
+			until(t, "down", func() bool { return log.count("tap down") == 1 })
 			f := probeFrame()
 			if n := d.Queues[0].Write([]*Frame{&f, &f}); n != 0 || d.Stats().TxDown != 2 {
 				t.Errorf("wrote %d frames to a device that is down: %+v", n, d.Stats())
 			}
 			must(t, netlink.LinkSetUp(link(t, "tap0")))
-			until(t, "up", func() bool { return d.Stats().Ups == 1 })
+			until(t, "up", func() bool { return log.count("tap up") == 1 })
 			if n := d.Queues[0].Write([]*Frame{&f}); n != 1 {
 				t.Errorf("not written after it came back: %+v", d.Stats())
 			}
-			if log.count("tap down") != 1 || log.count("tap up") != 1 {
-				t.Errorf("log: %s", log.b.String())
-			}
-			if s := d.Stats(); s.Losses != 0 || s.RxErrors != 0 {
+			if s := d.Stats(); s.Downs != 1 || s.Ups != 1 || s.Losses != 0 || s.RxErrors != 0 {
 				t.Errorf("%+v", s)
 			}
 		})
@@ -76,15 +73,15 @@ func TestDeletedOurs(t *testing.T) {
 			}
 			t.Cleanup(func() { d.Close() })
 			must(t, netlink.LinkDel(link(t, "tap0")))
-			until(t, "made again", func() bool { return d.Stats().Reattaches == 1 })
+			until(t, "made again", func() bool { return log.count("tap back") == 1 })
 			a := link(t, "tap0").Attrs()
 			if MAC(a.HardwareAddr) != d.KernelMAC || a.MTU != 1400 || a.MasterIndex != br.Attrs().Index || a.RawFlags&unix.IFF_UP == 0 {
 				t.Errorf("it is not what it was: %+v", a)
 			}
 			f := probeFrame()
 			until(t, "writable", func() bool { return d.Queues[len(d.Queues)-1].Write([]*Frame{&f}) == 1 })
-			if s := d.Stats(); s.Losses != 1 || s.Downs != s.Ups || log.count("tap gone") != 1 || log.count("tap back") != 1 {
-				t.Errorf("%+v\n%s", s, log.b.String())
+			if s := d.Stats(); s.Losses != 1 || s.Reattaches != 1 || s.Downs != s.Ups || log.count("tap gone") != 1 || log.count("tap back") != 1 {
+				t.Errorf("%+v\n%s", s, log)
 			}
 		})
 	}
@@ -106,7 +103,7 @@ func TestBridgeDeletedToo(t *testing.T) {
 		t.Error("not in its bridge")
 	}
 	if log.count("does not exist") != 1 {
-		t.Errorf("log: %s", log.b.String())
+		t.Errorf("log: %s", log)
 	}
 }
 
@@ -177,7 +174,7 @@ func TestResync(t *testing.T) {
 	must(t, netlink.LinkSetUp(link(t, "tap0")))
 	w.resync()
 	if s := d.Stats(); s.Downs != 1 || s.Ups != 1 || log.count("tap down") != 1 {
-		t.Errorf("%+v\n%s", s, log.b.String())
+		t.Errorf("%+v\n%s", s, log)
 	}
 }
 

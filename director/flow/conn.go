@@ -13,12 +13,15 @@ type Method uint8
 const (
 	NAT        Method = iota // destination becomes the server; the reply's source becomes the VIP
 	DR                       // direct routing: only the MAC changes; replies do not pass here
+	TUN                      // the packet travels to the server in another one; replies do not pass here
 	Masquerade               // a server's own connection to the world: the source becomes a DIP and a port of ours
+	FullNAT                  // both ends change: the client's becomes a DIP and a port of ours, the destination the server
+	FullNATTOA               // FullNAT while the server is to be told the client's address by a TCP option; see Rebind
 	NumMethods
 )
 
 // replies reports whether the server's packets pass the director, so that the connection needs its reply tuple as a second key.
-func (m Method) replies() bool { return m != DR }
+func (m Method) replies() bool { return m != DR && m != TUN }
 
 // Direction is which end of a connection sent a packet.
 type Direction uint8
@@ -36,7 +39,8 @@ type Hop struct {
 }
 
 // Conn is one connection: the tuple as the client sends it (Client -> Virtual), and as the server gets it (Local -> Server).
-// With NAT and DR Local is Client; with DR Server's port is Virtual's; with Masquerade Server is Virtual. A flat value without pointers.
+// With NAT, DR and TUN Local is Client; with DR and TUN Server's port is Virtual's, and with TUN its family may differ; with Masquerade Server is
+// Virtual; with FullNAT all four differ. A flat value without pointers.
 type Conn struct {
 	Client, Virtual, Local, Server                 stack.Addr
 	ClientPort, VirtualPort, LocalPort, ServerPort uint16
@@ -83,7 +87,7 @@ const (
 	Exists                 // the forward tuple has a connection already, which is unchanged
 	Clash                  // another connection's replies have the same tuple
 	Full                   // Options.Max connections are there
-	NoPort                 // every local port of the range is taken for that server
+	NoPort                 // every local port that the connection may have is taken for that server
 	numResults
 )
 

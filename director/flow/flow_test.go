@@ -88,7 +88,7 @@ func wantLen(t testing.TB, table *Table, n int) {
 	if table.Len() != n || st.Len != n || sum != n {
 		t.Fatalf("Len %d, Stats.Len %d, sum of states %d; want %d", table.Len(), st.Len, sum, n)
 	}
-	if gone := st.Expired + st.Reopened + st.Removed; st.Inserted-gone != uint64(n) {
+	if gone := st.Expired + st.Reopened + st.Removed + st.Evicted; st.Inserted-gone != uint64(n) {
 		t.Fatalf("inserted %d, gone %d; want %d left", st.Inserted, gone, n)
 	}
 }

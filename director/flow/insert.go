@@ -10,7 +10,7 @@ import (
 // Where another connection is in the way nothing changes:
 // Exists when one has the same forward tuple (two workers met the same first packet; it is copied to out);
 // Clash when replies would pass here and one has the same reply tuple (a client that reaches one server through two services);
-// Full at Options.Max.
+// Full at Options.Max, unless another connection may be evicted for it.
 //
 // For methods with replies Local must be Client, port and all: any other goes through InsertLocal (here it is a Clash unless its shard
 // happens to fit).
@@ -40,8 +40,10 @@ func (t *Table) Insert(c *Conn, tcpFlags uint8, now time.Duration, out *Conn) Re
 // InsertLocal is Insert for a connection whose local port (for an ICMP echo: its identifier towards the server) the director
 // chooses: one of lo to hi, such that no other connection has the reply tuple. c's own LocalPort is ignored; out has the chosen one.
 //
-// Inserted, Exists and Full as Insert; NoPort when no port is free for that server in c's shard, which has every 256th port. A port
-// is free again when its connection ends. The next port tried follows from a secret and a counter (RFC 6056 section 3.3.3), so it is
+// Inserted, Exists and Full as Insert; NoPort when no port is free for that server in c's shard, which has every 256th port.
+//
+// A port is free again when its connection ends; while none is, that of the connection which has been over (TIME_WAIT, CLOSE) for longest is
+// taken over, as by a client's own SYN. The next port tried follows from a secret and a counter (RFC 6056 section 3.3.3), so it is
 // neither the one just given back nor easily guessed.
 func (t *Table) InsertLocal(c *Conn, lo, hi uint16, tcpFlags uint8, now time.Duration, out *Conn) Result {
 	tuple := c.Tuple(Forward)
@@ -64,8 +66,9 @@ func (t *Table) InsertLocal(c *Conn, lo, hi uint16, tcpFlags uint8, now time.Dur
 }
 
 // choosePort sets c's local port to a free one of those in ports that lead to the shard of reply, and fills that key. At most 256
-// are tried: one for each upper byte.
+// are tried: one for each upper byte. Where all are taken, that of a connection which is over becomes free.
 func (t *Table) choosePort(s *shard, c *Conn, reply *key, ports [2]uint16) bool {
+	var over uint32 // the connection that has been over for longest
 	shard := reply.shard
 	local := t.hash.client(c.Local)
 	low, high := int(ports[0]>>8), int(ports[1]>>8)
@@ -79,12 +82,30 @@ func (t *Table) choosePort(s *shard, c *Conn, reply *key, ports [2]uint16) bool 
 		}
 		setLocalPort(c, &tuple, port)
 		t.hash.key(reply, &tuple, Reply)
-		if t.find(s, reply) == 0 {
+		i := t.find(s, reply)
+		if i == 0 {
 			s.nextPort++
 			return true
 		}
+		over = t.longerOver(over, i)
 	}
-	return false
+	if over == 0 {
+		return false
+	}
+	setLocalPort(c, &tuple, uint16(t.entries.at(over).ports[Reply]>>16))
+	t.hash.key(reply, &tuple, Reply)
+	t.remove(s, over)
+	s.stats.reopened++
+	return true
+}
+
+// longerOver returns a, unless entry b is a connection that is over and will be forgotten sooner; 0 is no entry.
+func (t *Table) longerOver(a, b uint32) uint32 {
+	e := t.entries.at(b)
+	if e.state != TimeWait && e.state != Close || a != 0 && t.entries.at(a).deadline <= e.deadline {
+		return a
+	}
+	return b
 }
 
 // setLocalPort sets the local port in c and in its reply tuple; an echo has one identifier for both ends.
@@ -104,7 +125,7 @@ type newcomer struct {
 
 // add makes the entry, whose keys are free.
 func (t *Table) add(s *shard, forward, reply *key, n newcomer) Result {
-	if t.live.Add(1) > t.max {
+	if t.live.Add(1) > t.max && !t.evict(s, n.tick) {
 		t.live.Add(-1)
 		s.stats.full++
 		return Full

@@ -2,13 +2,14 @@ package flow
 
 import "time"
 
-// Stats are the table's counters. All but Len and States only grow; Inserted = Expired + Reopened + Removed + Len while nothing is under way
+// Stats are the table's counters. All but Len and States only grow; Inserted = Expired + Reopened + Removed + Evicted + Len while nothing is under way
 // (shards are read one after the other).
 type Stats struct {
 	Inserted uint64 // connections made
 	Expired  uint64 // ended by their timer
-	Reopened uint64 // ended by a SYN after their end
+	Reopened uint64 // ended by a SYN after their end: their client's own, or one that needed the local port
 	Removed  uint64 // ended by Remove
+	Evicted  uint64 // ended to make room for another
 	Clashes  uint64 // not made: another one has the same reply tuple
 	Full     uint64 // not made: Options.Max
 	NoPort   uint64 // not made: no local port is free
@@ -31,6 +32,7 @@ func (t *Table) Stats() (sum Stats) {
 		sum.Expired += st.expired
 		sum.Reopened += st.reopened
 		sum.Removed += st.removed
+		sum.Evicted += st.evicted
 		sum.Clashes += st.clashes
 		sum.Full += st.full
 		sum.NoPort += st.noPort

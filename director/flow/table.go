@@ -14,7 +14,8 @@
 // The life of a connection:
 //
 //  1. Touch   a packet of a known connection: find, advance the state, restart the timer, copy out. The fast path
-//  2. Insert  its first packet, after the scheduler has picked a server; InsertLocal where a local port must be chosen as well
+//  2. Insert  its first packet, after the scheduler has picked a server; InsertLocal where a local port must be chosen as well.
+//     In a full table it may take the place of one that is worth less (evict.go)
 //  3. Expire  the janitor, every 100 ms: connections whose time is over are forgotten, a bounded number per lock
 //
 // Time is passed in, since any beginning; the table never reads a clock.
@@ -42,6 +43,10 @@ type Options struct {
 	// the end. It is called under a lock of the table: it must be quick and must not call the table. Never for NoServer. nil = none.
 	Count func(server uint32, active, inactive int32)
 
+	// Evicted switches eviction on (evict.go): it is told the server of each connection that was ended to make room, also NoServer. It is
+	// called as Count is. nil: at Max new connections are refused.
+	Evicted func(server uint32)
+
 	// Watch is told of connections with marks; nil: nobody. No connection may then have them.
 	Watch Watcher
 }
@@ -54,11 +59,12 @@ type Table struct {
 	timeouts [16]uint32 // ticks, by State
 	count    func(server uint32, active, inactive int32)
 	max      int64
+	evicted  func(server uint32)
 
 	watch     Watcher
 	sequences *slab[Sequence] // by the cell of an entry with the mark Followed
 
-	_    [64]byte // live changes with each new connection, what is above never
+	_    [56]byte // live changes with each new connection, what is above never
 	live atomic.Int64
 	_    [56]byte // the shards begin at a cache line
 
@@ -75,14 +81,15 @@ type shard struct {
 	nextPort   uint8 // where InsertLocal starts to look
 	stats      shardStats
 	wheel      wheel
+	hand       uint32 // the bucket where evict looks next
 
-	_ [16]byte // to whole lines
+	_ [4]byte // to whole lines
 }
 
 // shardStats is a shard's part of Stats.
 type shardStats struct {
-	inserted, expired, reopened, removed, clashes, full, noPort uint64
-	states                                                      [NumStates]uint32
+	inserted, expired, reopened, removed, evicted, clashes, full, noPort uint64
+	states                                                               [NumStates]uint32
 }
 
 // New makes an empty table.
@@ -98,6 +105,7 @@ func New(o Options) *Table {
 		wides:   newSlab[wideAddrs](cells),
 		count:   o.Count,
 		max:     int64(o.Max),
+		evicted: o.Evicted,
 		watch:   o.Watch,
 
 		sequences: newSlab[Sequence](cells),

@@ -170,6 +170,7 @@ func (p *pair) insert() string {
 		}
 		if r == Inserted { // The port is the table's choice; all else must be as the twin has it.
 			setLocalPort(&c, &stack.Tuple{}, got.LocalPort)
+			p.yield(c)
 		}
 	} else {
 		r = p.table.Insert(&c, flags, p.now, &got)
@@ -178,6 +179,19 @@ func (p *pair) insert() string {
 		p.t.Fatalf("insert %+v:\n%v %+v\n%v %+v", c, r, got, w, want)
 	}
 	return r.String()
+}
+
+// yield ends the connection in the twin whose port c has taken over: one that is over.
+func (p *pair) yield(c Conn) {
+	old := p.twin.byTuple[Reply][c.Tuple(Reply)]
+	if old == nil {
+		return
+	}
+	if old.State != TimeWait && old.State != Close {
+		p.t.Fatalf("%+v took the port of a living connection, %+v", c, old)
+	}
+	p.twin.drop(old)
+	p.seen["insert: port taken over"]++
 }
 
 // touch sends one packet, mostly of a living connection, through both.

@@ -38,3 +38,7 @@ func hash(seed uint64, a stack.Addr, port uint16) uint64 {
 	hi, lo := a.Words()
 	return mix(mix(mix(seed^hi)^lo) ^ uint64(port))
 }
+
+// rehashes is how often a hash is hashed again to find another server, before the rest is searched one by one: with half of the weight usable
+// that happens once in 2^32.
+const rehashes = 32

@@ -11,11 +11,12 @@ import (
 // fetched once is found there again; only when that server is overloaded while others have room does the destination move (lblc) or its set grow
 // (lblcr). A new destination goes where wlc says.
 //
-// Both are of use where one service has many destinations, as in front of transparent proxies. A service with one VIP has one destination, and lblc gives
-// it to one server until that one has more active connections than its weight: say so in weights.
+// Both are of use where one service has many destinations, as in front of transparent proxies. A service with one VIP has one destination,
+// and lblc gives it to one server until that one has more active connections than its weight: say so in weights.
 //
-// Memory is bounded: at most maxDestinations are remembered, a day after their last connection at most. When all are taken, those idle for six minutes make
-// room, looked for once a minute; until then, more destinations go by wlc each time. (LVS has the same numbers, but its bound is soft.)
+// Memory is bounded: at most maxDestinations are remembered, a day after their last connection at most. When all are taken, those idle for
+// six minutes make room, looked for once a minute; until then, more destinations go by wlc each time. (LVS has the same numbers, but its
+// bound is soft.)
 const (
 	maxDestinations   = 16 * 1024
 	destinationExpiry = 24 * time.Hour  // LVS: lblc_expiration, lblcr_expiration

@@ -7,9 +7,9 @@ package sched
 // for one, and when a server leaves, its slots go to the others while most of the rest stay where they were: a few more move, fewer the larger
 // the table is.
 //
-// Weights (the rule of Envoy and Cilium): a server of the largest weight takes its turn in every round, one of a third of it in every third.
-// In the first round all do, so a server with a weight has a slot. LVS's rule gives weight/gcd slots in each round and rounds weights above 63 down; this one is
-// exact to a slot for all.
+// Weights (the rule of Envoy): a server of the largest weight takes its turn in every round, one of a third of it in every
+// third. In the first round all do, so a server with a weight has a slot. LVS's rule gives weight/gcd slots in each round and rounds
+// weights above 63 down; this one is exact to a slot or two for all.
 //
 // The table depends on the order in which servers take their turns. So the caller sorts them by name.
 

@@ -9,13 +9,14 @@ import (
 // mh is Maglev hashing: a client keeps its server as long as that is usable, whichever director it comes through and whatever becomes of the
 // connection table, and when the servers change few clients move.
 //
-// The table is a function of the set of servers, by address and port, and their weights, and of nothing else: neither of their order in the file nor
-// of what the weights were before. Two directors with the same lb.toml pick the same server for a client. (In LVS the order counts, and a server keeps
-// the slots of its last weight when the weight becomes 0; its clients are refused then, unless mh-fallback is set.)
+// The table is a function of the set of servers, by address and port, and their weights, and of nothing else: neither of their order in the
+// file nor of what the weights were before. Two directors with the same lb.toml pick the same server for a client. (In LVS the order
+// counts, and a server keeps the slots of its last weight when the weight becomes 0; its clients are refused then, unless mh-fallback is
+// set.)
 //
-// Weight 0 takes a server out of the table, so its new clients spread over the others and a few others move; the former weight brings the former table
-// back. Overload leaves the table alone: with Fallback the client goes to another server, chosen by hashing its hash again, and nobody else
-// moves; without, there is none for it.
+// Weight 0 takes a server out of the table, so its new clients spread over the others and a few others move; the former weight brings the
+// former table back. Overload leaves the table alone: with Fallback the client goes to another server, chosen by hashing its hash again,
+// and nobody else moves; without, there is none for it.
 type mh struct {
 	servers  []*Server
 	byName   []int32 // places, sorted by address and port
@@ -92,8 +93,7 @@ func (m *mh) Pick(r Request) int {
 // elsewhere finds a usable server for a client of another one, the same each time: by the weights while a few more hashes do, else the next by
 // name.
 func (m *mh) elsewhere(slots []uint16, h uint64) int {
-	const hashes = 32
-	for range hashes {
+	for range rehashes {
 		h = mix(h)
 		if i := slots[h%uint64(len(slots))]; m.servers[i].usable() {
 			return int(i)

@@ -30,7 +30,8 @@ import "fmt"
 // A random first id may look like a known one: with ids of 4 octets once in 2^32 divided by the number of servers, with 1 octet often. That
 // does no harm but to the weights, as all packets of a handshake go the same way.
 //
-// Not handled: encrypted server ids, several configurations at once (rotation), ids that tell their length. Ids that can be read let an
+// Not handled: a client that a NAT gave the address and port of another one, while the connection table still knows the other: such a packet does
+// not come here. Encrypted server ids, several configurations at once (rotation), ids that tell their length. Ids that can be read let an
 // observer see which server a client uses; they do not link the ids of a connection to each other.
 type quic struct {
 	hashed   Scheduler

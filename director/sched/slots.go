@@ -3,18 +3,21 @@ package sched
 import (
 	"math/bits"
 	"slices"
+
+	"tapdirector/stack"
 )
 
 // sh and dh: a table of slots, each with a server, and a hash that finds the slot.
 //
-// With sh the hash is of the client, so a client keeps its server without a connection table; with dh of the destination, for caches. Slots are dealt
-// in the order of lb.toml, to sh's servers as many at a time as the weight says, until the table is full: weights 2, 1 give A A B A A B... A server
-// of weight 0 counts as 1, so that draining a server of weight 1 moves nobody else's clients; who finds it goes elsewhere. When a server is added or removed
-// most slots change hands: mh exists because of that.
+// With sh the hash is of the client, so a client keeps its server without a connection table; with dh of the destination, for caches. Slots
+// are dealt in the order of lb.toml, to sh's servers as many at a time as the weight says, until the table is full: weights 2, 1 give A A B
+// A A B... A server of weight 0 counts as 1, so that draining a server of weight 1 moves nobody else's clients; who finds it goes
+// elsewhere. When a server is added or removed most slots change hands: mh exists because of that.
 //
 // The table is LVS's, slot for slot, but where that hurts: the last deal, which LVS cuts off (of weights 100, 100 it would give the
-// first server 156 of 256 slots), is shared out by weight; and beyond 64 servers, or where the weights exceed the slots, the table grows, so that
-// no server is left without a slot.
+// first server 156 of 256 slots), is shared out by weight; and beyond 64 servers the table grows, so that each has a slot whatever
+// the weights. The fallback is not LVS's either: that goes on at twice the slot's number, which of four equal servers sends all clients of one to
+// the same other; ours hashes again, so that they spread.
 const (
 	leastSlots     = 256 // as LVS
 	slotsPerServer = 4   // at least, on average
@@ -45,37 +48,49 @@ func newDH(servers []*Server, o Options) (Scheduler, error) {
 	return s, nil
 }
 
-// Pick looks into one slot. The fallback is LVS's: it goes on at twice the hash, which spreads the clients of one server over the others, and from
-// there slot by slot.
+// Pick looks into one slot, and elsewhere when its server is not usable.
 func (s *slotted) Pick(r Request) int {
 	table := *s.table.load()
 	if len(table) == 0 {
 		return -1
 	}
-	h := s.hash(r, bits.Len(uint(len(table)-1)))
-	if i := table[h]; s.servers[i].usable() {
+	a, port := s.key(r)
+	if i := table[lvsHash(a, port, bits.Len(uint(len(table)-1)))]; s.servers[i].usable() {
 		return int(i)
 	}
 	if !s.fallback {
 		return -1
 	}
-	for off := range uint32(len(table)) {
-		if i := table[(off+2*h)&uint32(len(table)-1)]; s.servers[i].usable() {
+	return s.elsewhere(table, hash(seedClient, a, port))
+}
+
+// key returns what r is hashed by.
+func (s *slotted) key(r Request) (stack.Addr, uint16) {
+	switch {
+	case s.destination:
+		return r.Tuple.Dst, 0
+	case s.port:
+		return r.Tuple.Src, r.Tuple.SrcPort
+	}
+	return r.Tuple.Src, 0
+}
+
+// elsewhere finds a usable server for a client of another one, the same each time: by the weights while a few more hashes do, else the next in the
+// table.
+func (s *slotted) elsewhere(table slots, h uint64) int {
+	mask := uint64(len(table) - 1)
+	for range rehashes {
+		h = mix(h)
+		if i := table[h&mask]; s.servers[i].usable() {
+			return int(i)
+		}
+	}
+	for n := range uint64(len(table)) {
+		if i := table[(h+n)&mask]; s.servers[i].usable() {
 			return int(i)
 		}
 	}
 	return -1
-}
-
-// hash returns the slot that r leads to.
-func (s *slotted) hash(r Request, bits int) uint32 {
-	switch {
-	case s.destination:
-		return lvsHash(r.Tuple.Dst, 0, bits)
-	case s.port:
-		return lvsHash(r.Tuple.Src, r.Tuple.SrcPort, bits)
-	}
-	return lvsHash(r.Tuple.Src, 0, bits)
 }
 
 // Update deals anew where weights matter.

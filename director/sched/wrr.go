@@ -12,44 +12,47 @@ import "sync"
 // LVS keeps the level also when servers are added, so that its first cycle depends on the order of adding; a new wrr starts at the top.
 type wrr struct {
 	mu      sync.Mutex
-	at      int   // place of the last pick; -1: before the first server
-	level   int32 // a weight that reaches it is taken
-	top     int32 // the highest level; 0: no server has a weight
-	step    int32 // from level to level; at least 1
+	at      int    // place of the last pick; -1: before the first server
+	level   int32  // a weight that reaches it is taken
+	top     int32  // the highest level; 0: no server has a weight
+	step    int32  // from level to level; at least 1
+	tallest maxima // of the weights, so that a level which few reach is not swept one by one
 	servers []*Server
 }
 
 func newWRR(servers []*Server) *wrr {
-	w := &wrr{servers: servers}
+	w := &wrr{servers: servers, tallest: newMaxima(len(servers))}
 	w.Update()
 	return w
 }
 
-// Pick continues the sweep after the last pick. The rest of the current level may hold no usable server; then the next level that
-// does is swept from the first. A third sweep is needed only when servers change under our hands.
+// Pick continues the sweep after the last pick. The rest of the current level may hold no usable server; then the next level is swept from
+// the first; when all that reach it are overloaded, the highest that a usable server reaches. Where none is usable the place stays.
 func (w *wrr) Pick(Request) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	const sweeps = 3
-	for range sweeps {
-		if i := w.sweepLocked(); i >= 0 {
-			return i
-		}
-		if !w.sinkLocked() {
-			return -1
-		}
+	if i := w.sweepLocked(); i >= 0 {
+		return i
 	}
+	at, level := w.at, w.level
+	w.sinkLocked()
+	if i := w.sweepLocked(); i >= 0 {
+		return i
+	}
+	if w.skipLocked() {
+		return w.sweepLocked()
+	}
+	w.at, w.level = at, level
 	return -1
 }
 
-// sweepLocked takes the next server that reaches the level, or returns -1 at the end of the list.
+// sweepLocked takes the next usable server that reaches the level, or returns -1 at the end of the list.
 func (w *wrr) sweepLocked() int {
 	if w.top == 0 {
 		return -1
 	}
-	for i := w.at + 1; i < len(w.servers); i++ {
-		s := w.servers[i]
-		if s.Weight.Load() >= w.level && !s.Overload.Load() {
+	for i := w.tallest.next(w.at+1, w.level); i >= 0; i = w.tallest.next(i+1, w.level) {
+		if w.servers[i].usable() {
 			w.at = i
 			return i
 		}
@@ -57,32 +60,39 @@ func (w *wrr) sweepLocked() int {
 	return -1
 }
 
-// sinkLocked goes to the next level that some usable server reaches, before its first server; false when there is none. Levels above the
-// heaviest usable server are skipped at once: one by one they could be 65535 sweeps in vain.
-func (w *wrr) sinkLocked() bool {
-	heaviest := w.heaviest()
-	if heaviest <= 0 || w.top == 0 {
-		return false
-	}
+// sinkLocked goes to the next level, before its first server.
+func (w *wrr) sinkLocked() {
 	w.at = -1
-	w.level -= w.step
-	if w.level <= 0 {
+	if w.level -= w.step; w.level <= 0 {
 		w.level = w.top
 	}
-	if above := w.level - heaviest; above > 0 {
-		w.level -= (above + w.step - 1) / w.step * w.step
-	}
-	return w.level > 0
 }
 
-// heaviest returns the largest weight of a usable server, 0 for none.
-func (w *wrr) heaviest() (max int32) {
-	for _, s := range w.servers {
-		if weight := s.Weight.Load(); weight > max && !s.Overload.Load() {
-			max = weight
+// skipLocked leaves out the levels above the heaviest usable server: one by one they could be 65535 sweeps in vain. False when there is no such
+// level, because no server is usable or a weight has changed and Update is still to come.
+func (w *wrr) skipLocked() bool {
+	level, heaviest := w.level, w.heaviest()
+	if heaviest <= 0 {
+		return false
+	}
+	if above := level - heaviest; above > 0 {
+		level -= (above + w.step - 1) / w.step * w.step
+	}
+	if level <= 0 {
+		return false
+	}
+	w.level = level
+	return true
+}
+
+// heaviest returns the largest weight of a usable server, as of the last Update; 0 for none.
+func (w *wrr) heaviest() (heaviest int32) {
+	for i, s := range w.servers {
+		if weight := w.tallest.weight(i); weight > heaviest && s.usable() {
+			heaviest = weight
 		}
 	}
-	return max
+	return heaviest
 }
 
 // Update recomputes top and step and goes back to the first server.
@@ -90,11 +100,13 @@ func (w *wrr) Update() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	step, largest := int32(0), int32(0)
-	for _, s := range w.servers {
+	for i, s := range w.servers {
+		w.tallest.leaf(i, s.Weight.Load())
 		if weight := s.Weight.Load(); weight > 0 {
 			step, largest = gcd(weight, step), max(largest, weight)
 		}
 	}
+	w.tallest.build()
 	w.at, w.step, w.top = -1, max(step, 1), 0
 	if largest > 0 {
 		w.top = largest - (w.step - 1)

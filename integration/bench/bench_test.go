@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -54,7 +55,7 @@ func TestBench(t *testing.T) {
 			var out, progress bytes.Buffer
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
-			args := []string{"-rounds", "1", "-span", "20ms", "-family", family, "-json", file}
+			args := []string{"-rounds", "1", "-span", "100ms", "-family", family, "-json", file}
 			if err := run(ctx, args, &out, &progress); err != nil {
 				t.Fatalf("%v\n%s", err, &progress)
 			}
@@ -130,8 +131,9 @@ func TestOptions(t *testing.T) {
 		{"-quick -rounds 7", func(o *options) bool { return o.rounds == 7 && o.span == 500*time.Millisecond }},
 		{"-family 6 -queues 1", func(o *options) bool { return o.family == 6 && o.queues == 1 }},
 		{"", func(o *options) bool { return len(o.peers) == len(peers) && len(o.figures) == len(figures) }},
-		{"-peers dr,wire", func(o *options) bool { return slices.Equal(o.peers, []string{"wire", "dr"}) }},
+		{"-peers dr,wire", func(o *options) bool { return slices.Equal(peerKeys(o.peers), []string{"wire", "dr"}) }},
 		{"", func(o *options) bool { return slices.Equal(o.modes(), []string{"up", "down", "flood", "conn", "rtt"}) }},
+		{"-peers nat,nat@old -versus /builds/old", func(o *options) bool { return slices.Equal(peerKeys(o.peers), []string{"nat", "nat@old"}) }},
 		{"-figures rtt-p99", func(o *options) bool { return slices.Equal(o.modes(), []string{"rtt"}) }},
 	} {
 		o, err := parseOptions(strings.Fields(c.args), &bytes.Buffer{})
@@ -139,7 +141,7 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%q: %+v, %v", c.args, o, err)
 		}
 	}
-	for _, wrong := range []string{"-rounds 0", "-span 0s", "-span 2h", "-family 5", "-queues 17", "-peers lvs", "-figures x", "more", "-unknown"} {
+	for _, wrong := range []string{"-rounds 0", "-span 0s", "-span 2h", "-family 5", "-queues 17", "-peers lvs", "-peers nat@old", "-figures x", "more", "-unknown"} {
 		if o, err := parseOptions(strings.Fields(wrong), &bytes.Buffer{}); err == nil {
 			t.Errorf("%q is taken: %+v", wrong, o)
 		}
@@ -203,15 +205,19 @@ func portOf(a unix.Sockaddr) uint16 {
 	return 0
 }
 
-// startHere starts a command in this process's namespace.
+// startHere starts a command in this process's namespace, by a thread that outlives it (Pdeathsig).
 func startHere(cmd *exec.Cmd) (<-chan error, error) {
-	ended := make(chan error, 1)
-	err := cmd.Start()
-	if err == nil {
-		// The thread that starts a child must outlive it (Pdeathsig): tests do not end their threads.
-		go func() { ended <- cmd.Wait() }()
-	}
-	return ended, err
+	started, ended := make(chan error), make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			ended <- cmd.Wait()
+		}
+	}()
+	return ended, <-started
 }
 
 // startLoad starts a load process without a namespace of its own.

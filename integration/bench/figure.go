@@ -1,5 +1,7 @@
 package main
 
+import "path/filepath"
+
 // figure is something that is measured of every peer.
 type figure struct {
 	Key, Title, Unit string
@@ -41,6 +43,7 @@ type peer struct {
 	Key, Title string
 	Base       string // the peer it is compared with; "": none
 	Ours       bool   // aims are for it
+	Program    string // another tapdirector than the one that is built; "": that one
 }
 
 // Keys of the peers.
@@ -59,4 +62,18 @@ var peers = []peer{
 	{Key: peerNAT, Title: "tapdirector NAT, two arms", Base: peerCopyLoop2, Ours: true},
 	{Key: peerCopyLoop1, Title: "copy loop, one arm"},
 	{Key: peerDR, Title: "tapdirector DR, one arm", Base: peerCopyLoop1, Ours: true},
+}
+
+// withPrograms adds to the peers other builds of tapdirector, each beside ours: nat@old, dr@old for the program "old".
+func withPrograms(known []peer, programs []string) (all []peer) {
+	for _, p := range known {
+		all = append(all, p)
+		for _, program := range programs {
+			if p.Ours {
+				name := filepath.Base(program)
+				all = append(all, peer{Key: p.Key + "@" + name, Title: p.Title + ", " + name, Base: p.Base, Ours: true, Program: program})
+			}
+		}
+	}
+	return all
 }

@@ -3,10 +3,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
 	"net/netip"
@@ -29,12 +31,12 @@ type lab struct {
 }
 
 // spec is the world that a peer stands in: copy loops and the wire stand where the director of that many arms would.
-func (o *options) spec(peer string) (integration.Spec, func(*integration.Plan)) {
+func (o *options) spec(p peer) (integration.Spec, func(*integration.Plan)) {
 	s := integration.Spec{Method: "nat", Arms: 2, Family: o.family, Servers: 1, Offload: true, Queues: o.queues}
-	switch peer {
-	case peerWire, peerCopyLoop2:
+	switch {
+	case p.Key == peerWire, p.Key == peerCopyLoop2:
 		return s, oneLAN
-	case peerDR, peerCopyLoop1:
+	case p.Key == peerCopyLoop1, p.Base == peerCopyLoop1:
 		s.Method, s.Arms = "dr", 1
 	}
 	return s, nil
@@ -49,7 +51,7 @@ func oneLAN(p *integration.Plan) {
 }
 
 // newLab builds the lab of a peer and returns when it works.
-func (o *options) newLab(ctx context.Context, peer string) (*lab, error) {
+func (o *options) newLab(ctx context.Context, peer peer) (*lab, error) {
 	spec, change := o.spec(peer)
 	w, err := netlab.NewBare(spec, change)
 	if err != nil {
@@ -62,24 +64,39 @@ func (o *options) newLab(ctx context.Context, peer string) (*lab, error) {
 	return l, nil
 }
 
-func (l *lab) start(ctx context.Context, peer string) error {
-	// Thousands of connections a second from one address: ports for all, and again after a second.
-	err := l.world.Namespace("client").Sysctl(map[string]string{
-		"ipv4/ip_local_port_range": "1024 65535", "ipv4/tcp_tw_reuse": "1",
-	})
-	if err != nil {
+func (l *lab) start(ctx context.Context, peer peer) error {
+	if err := l.settle(); err != nil {
 		return err
 	}
 	if err := l.startPeer(ctx, peer); err != nil {
-		return fmt.Errorf("start %s: %w", peer, err)
+		return fmt.Errorf("start %s: %w", peer.Key, err)
 	}
+	var err error
 	server := l.world.Plan().Servers[0]
 	l.server, err = startProcess(ctx, l.world.Namespace(server.Name).Start, l.o.self, loadCommand, "serve", server.Listen.String())
 	return err
 }
 
-func (l *lab) startPeer(ctx context.Context, peer string) error {
-	switch peer {
+// settle takes from the namespaces what they inherit from the host, so that two hosts measure the same: firewalls that look into bridges
+// (br_netfilter, which comes with some container engines).
+func (l *lab) settle() error {
+	client := l.world.Namespace("client")
+	// Thousands of connections a second from one address: ports for all, and again after a second.
+	err := client.Sysctl(map[string]string{"ipv4/ip_local_port_range": "1024 65535", "ipv4/tcp_tw_reuse": "1"})
+	if err != nil {
+		return err
+	}
+	for _, key := range []string{"bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables", "bridge/bridge-nf-call-arptables"} {
+		err := l.world.Namespace("director").Sysctl(map[string]string{key: "0"})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // the module is not loaded
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *lab) startPeer(ctx context.Context, peer peer) error {
+	switch peer.Key {
 	case peerWire:
 		return l.world.Join()
 	case peerCopyLoop2:
@@ -87,7 +104,7 @@ func (l *lab) startPeer(ctx context.Context, peer string) error {
 	case peerCopyLoop1:
 		return l.startCopyLoop1(ctx)
 	}
-	return l.world.StartDirector(netlab.Options{Program: []string{l.o.director}, Log: l.o.log})
+	return l.world.StartDirector(netlab.Options{Program: []string{cmp.Or(peer.Program, l.o.director)}, Log: l.o.log})
 }
 
 // startCopyLoop1 starts the copy loop with one arm in the name of the director's MAC.

@@ -134,6 +134,7 @@ func threads(n int, do func() error) error {
 	for range n {
 		go func() {
 			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
 			failures <- do()
 		}()
 	}

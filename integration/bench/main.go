@@ -24,7 +24,8 @@ import (
 type options struct {
 	rounds, family, queues int
 	warm, span             time.Duration
-	peers, figures         []string // keys
+	peers                  []peer
+	figures                []string // keys
 	markdown               bool
 	json                   string // a file
 	director, copyloop     string // programs; empty: they are built
@@ -69,7 +70,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	}
 	r := o.newReport(ctx)
 	got, err := o.rotate(ctx, progress)
-	r.Rows = got.rows()
+	r.Rows = got.rows(o.peers)
 	return errors.Join(err, o.tell(r, out))
 }
 
@@ -83,7 +84,8 @@ func parseOptions(args []string, complaints io.Writer) (*options, error) {
 	f.DurationVar(&o.span, "span", 2*time.Second, "count for so long")
 	f.IntVar(&o.family, "family", 4, "of IP: 4 or 6")
 	f.IntVar(&o.queues, "queues", min(runtime.NumCPU(), 16), "of each TAP of the director; the default is that of lb.toml")
-	peers := f.String("peers", "", "some peers only, by commas: "+strings.Join(peerKeys(), ","))
+	chosen := f.String("peers", "", "some peers only, by commas: "+strings.Join(peerKeys(peers), ","))
+	programs := f.String("versus", "", "other tapdirector `programs`, by commas, to be measured beside")
 	figures := f.String("figures", "", "some figures only, by commas: "+strings.Join(figureKeys(), ","))
 	f.BoolVar(&o.markdown, "markdown", false, "print the table for docs/performance.md")
 	f.StringVar(&o.json, "json", "", "write all samples to this `file`")
@@ -101,8 +103,13 @@ func parseOptions(args []string, complaints io.Writer) (*options, error) {
 	if *verbose {
 		o.log = complaints
 	}
-	var err1, err2 error
-	o.peers, err1 = choose(*peers, peerKeys())
+	o.peers = peers
+	if *programs != "" {
+		o.peers = withPrograms(peers, strings.Split(*programs, ","))
+	}
+	keys, err1 := choose(*chosen, peerKeys(o.peers))
+	o.peers = slices.DeleteFunc(slices.Clone(o.peers), func(p peer) bool { return !slices.Contains(keys, p.Key) })
+	var err2 error
 	o.figures, err2 = choose(*figures, figureKeys())
 	return o, errors.Join(err1, err2, o.check(f.Args()))
 }
@@ -147,7 +154,7 @@ func choose(list string, known []string) ([]string, error) {
 	return slices.DeleteFunc(slices.Clone(known), func(key string) bool { return !slices.Contains(wanted, key) }), nil
 }
 
-func peerKeys() (keys []string) {
+func peerKeys(peers []peer) (keys []string) {
 	for _, p := range peers {
 		keys = append(keys, p.Key)
 	}
@@ -170,17 +177,17 @@ func (o *options) rotate(ctx context.Context, progress io.Writer) (measured, err
 			start := time.Now()
 			figures, err := o.once(ctx, peer)
 			if err != nil {
-				return got, fmt.Errorf("round %d, %s: %w", round+1, peer, err)
+				return got, fmt.Errorf("round %d, %s: %w", round+1, peer.Key, err)
 			}
-			got.add(peer, round, figures)
-			fmt.Fprintf(progress, "round %d of %d: %-9s %v\n", round+1, o.rounds, peer, time.Since(start).Round(100*time.Millisecond))
+			got.add(peer.Key, round, figures)
+			fmt.Fprintf(progress, "round %d of %d: %-9s %v\n", round+1, o.rounds, peer.Key, time.Since(start).Round(100*time.Millisecond))
 		}
 	}
 	return got, nil
 }
 
 // once measures one peer in a lab of its own.
-func (o *options) once(ctx context.Context, peer string) (map[string]float64, error) {
+func (o *options) once(ctx context.Context, peer peer) (map[string]float64, error) {
 	l, err := o.newLab(ctx, peer)
 	if err != nil {
 		return nil, err

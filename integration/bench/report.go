@@ -73,7 +73,7 @@ func (m measured) add(peer string, round int, got map[string]float64) {
 }
 
 // rows works the samples out, figure by figure. A figure or peer without any sample has no row.
-func (m measured) rows() (rows []row) {
+func (m measured) rows(peers []peer) (rows []row) {
 	for _, f := range figures {
 		for _, p := range peers {
 			samples := m[p.Key][f.Key]

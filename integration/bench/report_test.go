@@ -22,7 +22,7 @@ func example() *report {
 	m.add(peerDR, 1, map[string]float64{figureP99: 100})
 	return &report{
 		When: "2026-01-02T03:04:05Z", Commit: "tapdirector (devel)", Kernel: "6.1", Go: "go1.26", CPU: "some CPU", CPUs: 2, Load: 3,
-		Family: 6, Queues: 2, Rounds: 2, Seconds: 0.5, Rows: m.rows(),
+		Family: 6, Queues: 2, Rounds: 2, Seconds: 0.5, Rows: m.rows(peers),
 	}
 }
 
@@ -138,5 +138,16 @@ func TestCatalogue(t *testing.T) {
 		if slices.ContainsFunc(figures[:i], func(g figure) bool { return g.Key == f.Key }) || f.Title == "" || f.Unit == "" {
 			t.Errorf("figure %+v", f)
 		}
+	}
+}
+
+func TestWithPrograms(t *testing.T) {
+	all := withPrograms(peers, []string{"/builds/old", "new"})
+	if want := len(peers) + 2*2; len(all) != want {
+		t.Fatalf("%d peers, want %d: two more of each of ours", len(all), want)
+	}
+	i := slices.IndexFunc(all, func(p peer) bool { return p.Key == "nat@old" })
+	if i < 1 || all[i-1].Key != peerNAT || all[i].Program != "/builds/old" || all[i].Base != peerCopyLoop2 || !all[i].Ours {
+		t.Errorf("nat@old is not beside nat: %+v", all)
 	}
 }

@@ -24,11 +24,22 @@ func openSocket(a netip.Addr, kind int) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("socket: %w", err)
 	}
+	if kind == unix.SOCK_STREAM {
+		setCongestionControl(fd)
+	}
 	limit := unix.NsecToTimeval(int64(callLimit))
 	return fd, errors.Join(
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit),
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit),
 	)
+}
+
+// setCongestionControl has the socket use what nearly every host uses, whatever this host's default is; where we may not choose it, what every
+// kernel has.
+func setCongestionControl(fd int) {
+	if unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, "cubic") != nil {
+		unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno")
+	}
 }
 
 // listen opens a listening TCP socket.

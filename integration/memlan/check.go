@@ -8,13 +8,14 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
+	"tapdirector/stack/packettest"
 	"tapdirector/tap"
 )
 
 // The judge of frames
 //
 // Check is told a frame and its virtio header and says whether a receiver would be right to accept it: lengths that agree, full sums, and a
-// virtio header that describes what lies behind it. It is written against gVisor's headers and whole sums only and shares no code with the path that it
+// virtio header that describes what lies behind it; and the same of what a tunnel carries. It is written against gVisor's headers and whole sums only and shares no code with the path that it
 // judges. It is slow and allocates.
 
 // Offsets of checksum fields from the L4 header.
@@ -44,7 +45,26 @@ func Check(f *tap.Frame, mtu int) error {
 	if err := ip.checkTransport(f.Header); err != nil {
 		return err
 	}
+	if err := ip.checkTunnel(); err != nil {
+		return err
+	}
 	return ip.checkSize(f.Header, mtu)
+}
+
+// checkTunnel looks at what a tunnel's packet carries: it must be right as well, and complete.
+func (p *ipPacket) checkTunnel() error {
+	_, inner, err := packettest.Unwrap(p.frame[header.EthernetMinimumSize:])
+	if errors.Is(err, packettest.ErrNoTunnel) {
+		return nil
+	}
+	if err == nil {
+		f := tap.NewFrame(tap.Header{}, frameOf(p.frame, inner))
+		err = Check(&f, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("in a tunnel: %w", err)
+	}
+	return nil
 }
 
 // ipPacket is what the judge reads of an IP packet.

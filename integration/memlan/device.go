@@ -2,10 +2,12 @@ package memlan
 
 import (
 	"tapdirector/integration"
+	"tapdirector/stack"
 	"tapdirector/tap"
 )
 
-// device is one of the director's interfaces: a tap.Memory whose far side is a port of the switch.
+// device is one of the director's interfaces: a tap.Memory whose far side is a port of the switch. Those of a trunk share the tap.Memory, and behind it
+// stands what a VLAN switch is: the tag says which switch a frame is for, and each switch gets it without.
 type device struct {
 	dev  *tap.Device
 	mem  *tap.Memory
@@ -17,20 +19,57 @@ type device struct {
 func newDevice(w *World, i integration.Interface) *device {
 	d := &device{plan: i}
 	on := w.Plan.Offload(i.Name)
-	d.dev, d.mem = tap.NewMemory(tap.MemoryOptions{
-		Name:      "tap-" + i.Name,
-		Queues:    w.Plan.Spec.Queues,
-		MTU:       w.Plan.MTU(i.Name),
-		Offload:   tap.Offload{Csum: on, TSO4: on, TSO6: on, USO: on},
-		KernelMAC: tap.MAC{0x02, 0, 0, 0, 0xbb, i.MAC[5]},
-	})
-	d.port = w.switches[i.Name].Plug("director/"+i.Name, func(f *tap.Frame) { d.mem.Send(queueOf(f.Bytes()), f) })
-	d.mem.OnWrite(func(_ int, f *tap.Frame) {
-		w.faults.judge(d.port.Name, f, w.Plan.MTU(i.Name), on)
-		d.port.Send(f)
-	})
+	if i.VLAN != 0 && len(w.devices) > 0 {
+		d.dev, d.mem = w.devices[0].dev, w.devices[0].mem
+	} else {
+		d.dev, d.mem = tap.NewMemory(tap.MemoryOptions{
+			Name:      "tap-" + i.Name,
+			Queues:    w.Plan.Spec.Queues,
+			MTU:       w.Plan.MTU(i.Name),
+			Offload:   tap.Offload{Csum: on, TSO4: on, TSO6: on, USO: on},
+			KernelMAC: tap.MAC{0x02, 0, 0, 0, 0xbb, i.MAC[5]},
+		})
+		d.mem.OnWrite(func(_ int, f *tap.Frame) { w.fromDirector(d, f) })
+	}
+	d.port = w.switches[i.Name].Plug("director/"+i.Name, d.toDirector)
 	w.ports = append(w.ports, d.port)
 	return d
+}
+
+// toDirector delivers a frame from the interface's switch.
+func (d *device) toDirector(f *tap.Frame) {
+	queue := queueOf(f.Bytes())
+	if d.plan.VLAN != 0 {
+		g := f.Clone()
+		stack.PushTag(&g, d.plan.VLAN)
+		f = &g
+	}
+	d.mem.Send(queue, f)
+}
+
+// fromDirector takes a frame that the director wrote to d, or to the trunk that d is part of.
+func (w *World) fromDirector(d *device, f *tap.Frame) {
+	if d.plan.VLAN != 0 {
+		g := f.Clone()
+		vlan, _ := stack.PopTag(&g)
+		if d = w.onVLAN(vlan); d == nil {
+			w.faults.add("director: a frame with an unknown VLAN", 1)
+			return
+		}
+		f = &g
+	}
+	w.faults.judge(d.port.Name, f, w.Plan.MTU(d.plan.Name), w.Plan.Offload(d.plan.Name))
+	d.port.Send(f)
+}
+
+// onVLAN returns the interface of a VLAN, nil when there is none.
+func (w *World) onVLAN(vlan uint16) *device {
+	for _, d := range w.devices {
+		if d.plan.VLAN == vlan {
+			return d
+		}
+	}
+	return nil
 }
 
 // queueOf spreads flows over queues as a TAP does: frames of one flow, in one direction, always come by the same queue. (The device takes it modulo

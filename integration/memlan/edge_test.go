@@ -22,7 +22,7 @@ func TestTTLEndsAtTheDirector(t *testing.T) {
 		for _, s := range []packettest.Spec{p.tcp(stack.SYN), p.udp("REQ 1 0\n")} {
 			s.TTL = 1
 			p.send(s)
-			p.expectError(timeExceeded, p.dip(), w.VIP())
+			p.expectError(timeExceeded, w.VIP().Addr(), w.VIP())
 		}
 		for _, c := range w.Counters() {
 			if c.Name == "connections_inserted" && c.Value != 0 {
@@ -37,7 +37,10 @@ func TestTTLIsDecrementedOnce(t *testing.T) {
 	methods(t, integration.Spec{}, func(t *testing.T, w *memlan.World, p *probe) {
 		var ttl atomic.Uint32
 		w.Observe(func(point, dir string, b []byte) {
-			f, q := tap.NewFrame(tap.Header{}, b), stack.Packet{}
+			f, q := tap.NewFrame(tap.Header{}, unwrapped(b)), stack.Packet{}
+			if stack.DstMAC(b) == w.Plan.Interfaces[0].MAC {
+				return // flooded, as long as the switch does not know where the director is
+			}
 			if point[0] == 's' && dir == "in" && stack.Parse(&f, &q) == stack.ReasonNone && q.Proto == stack.ProtoUDP {
 				ttl.Store(uint32(q.TTL))
 			}
@@ -50,7 +53,7 @@ func TestTTLIsDecrementedOnce(t *testing.T) {
 			t.Errorf("the server got TTL %d, want 49", got)
 		}
 		want := uint8(64)
-		if w.Plan.Spec.Method == "nat" {
+		if w.Plan.Translates() {
 			want--
 		}
 		if answer.TTL != want {
@@ -82,13 +85,13 @@ func TestTooBig(t *testing.T) {
 		for name, s := range map[string]packettest.Spec{"datagram": whole, "superpacket": super} {
 			s.DF = true
 			p.send(s)
-			a := p.expectError(tooBig, p.dip(), w.VIP())
+			a := p.expectError(tooBig, w.VIP().Addr(), w.VIP())
 			mtu := uint32(binary.BigEndian.Uint16(a.Bytes()[a.L4+6:]))
 			if a.Proto == stack.ProtoICMPv6 {
 				mtu = binary.BigEndian.Uint32(a.Bytes()[a.L4+4:])
 			}
-			if mtu != 1400 {
-				t.Errorf("%s: MTU %d, want 1400", name, mtu)
+			if want := 1400 - overhead(w); mtu != want {
+				t.Errorf("%s: MTU %d, want %d", name, mtu, want)
 			}
 		}
 	})
@@ -97,6 +100,9 @@ func TestTooBig(t *testing.T) {
 // TestSuperpacketsStayWhole: one whose segments fit arrives in one piece, with the segment size it left with.
 func TestSuperpacketsStayWhole(t *testing.T) {
 	methods(t, integration.Spec{Offload: true, IntMTU: 1400}, func(t *testing.T, w *memlan.World, p *probe) {
+		if w.Plan.Spec.Method == "tun" {
+			t.Skip("what goes into a tunnel is cut")
+		}
 		var sizes sync.Map
 		w.ObserveFrames(func(point, dir string, f *tap.Frame) {
 			if point[0] == 's' && dir == "in" && f.Header.Super() {
@@ -173,7 +179,7 @@ func TestStrays(t *testing.T) {
 		p.send(s)
 		p.expectTCP("reset", stack.RST|stack.ACK)
 		p.send(p.to(elsewhere, packettest.UDP))
-		p.expectError(portUnreachable, p.dip(), elsewhere)
+		p.expectError(portUnreachable, elsewhere.Addr(), elsewhere)
 	})
 }
 
@@ -248,7 +254,7 @@ func TestErrorsAboutAConnection(t *testing.T) {
 	methods(t, integration.Spec{}, func(t *testing.T, w *memlan.World, p *probe) {
 		quoted := make(chan netip.AddrPort, 16)
 		w.Observe(func(point, dir string, b []byte) {
-			f, q, inner := tap.NewFrame(tap.Header{}, b), stack.Packet{}, stack.Packet{}
+			f, q, inner := tap.NewFrame(tap.Header{}, unwrapped(b)), stack.Packet{}, stack.Packet{}
 			if point[0] == 's' && dir == "in" && stack.Parse(&f, &q) == stack.ReasonNone && q.IsICMPError() && q.Inner(f.Bytes(), &inner) {
 				quoted <- netip.AddrPortFrom(inner.Src.Netip(), inner.SrcPort)
 			}

@@ -27,7 +27,6 @@ type Host struct {
 	Name  string
 	stack *gstack.Stack
 	links []*link
-	proto tcpip.NetworkProtocolNumber
 }
 
 // The tuning without which bulk transfers between two netstacks in one process stall now and then: buffers well above what is in flight,
@@ -42,7 +41,7 @@ const nicLoopback = 100
 
 // newHost builds the stack of a host and plugs its links in.
 func newHost(w *World, plan integration.Host, n byte) (*Host, error) {
-	h := &Host{Name: plan.Name, proto: protocol(plan.Addr())}
+	h := &Host{Name: plan.Name}
 	h.stack = gstack.New(gstack.Options{
 		NetworkProtocols:   []gstack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol, arp.NewProtocol},
 		TransportProtocols: []gstack.TransportProtocolFactory{tcp.NewProtocolCUBIC, udp.NewProtocol},
@@ -62,6 +61,9 @@ func newHost(w *World, plan integration.Host, n byte) (*Host, error) {
 		routes = append(routes, tcpip.Route{Destination: everything(plan.Gateway), Gateway: address(plan.Gateway), NIC: 1})
 	}
 	h.stack.SetRouteTable(routes)
+	if w.Plan.Spec.Method == "tun" && plan.Hidden.IsValid() {
+		h.links[0].tunnelEnd = plan.Addr()
+	}
 	return h, h.hide(plan.Hidden)
 }
 
@@ -97,14 +99,14 @@ func (h *Host) hide(a netip.Addr) error {
 	if err := h.stack.CreateNIC(nicLoopback, loopback.New()); err != nil {
 		return fmt.Errorf("host %s: add loopback: %s", h.Name, err)
 	}
-	if err := h.stack.SetForwardingDefaultAndAllNICs(h.proto, true); err != nil {
+	if err := h.stack.SetForwardingDefaultAndAllNICs(protocol(a), true); err != nil {
 		return fmt.Errorf("host %s: forward: %s", h.Name, err)
 	}
 	return h.addAddress(nicLoopback, netip.PrefixFrom(a, a.BitLen()))
 }
 
 func (h *Host) addAddress(nic tcpip.NICID, p netip.Prefix) error {
-	a := tcpip.ProtocolAddress{Protocol: h.proto, AddressWithPrefix: tcpip.AddressWithPrefix{Address: address(p.Addr()), PrefixLen: p.Bits()}}
+	a := tcpip.ProtocolAddress{Protocol: protocol(p.Addr()), AddressWithPrefix: tcpip.AddressWithPrefix{Address: address(p.Addr()), PrefixLen: p.Bits()}}
 	if err := h.stack.AddProtocolAddress(nic, a, gstack.AddressProperties{}); err != nil {
 		return fmt.Errorf("host %s: add address %v: %s", h.Name, p, err)
 	}
@@ -115,19 +117,19 @@ func (h *Host) addAddress(nic tcpip.NICID, p netip.Prefix) error {
 func (h *Host) Dial(ctx context.Context, network string, to netip.AddrPort) (net.Conn, error) {
 	full := tcpip.FullAddress{Addr: address(to.Addr()), Port: to.Port()}
 	if network == "udp" {
-		return gonet.DialUDP(h.stack, nil, &full, h.proto)
+		return gonet.DialUDP(h.stack, nil, &full, protocol(to.Addr()))
 	}
-	return gonet.DialContextTCP(ctx, h.stack, full, h.proto)
+	return gonet.DialContextTCP(ctx, h.stack, full, protocol(to.Addr()))
 }
 
 // Listen opens a TCP listener.
 func (h *Host) Listen(at netip.AddrPort) (net.Listener, error) {
-	return gonet.ListenTCP(h.stack, tcpip.FullAddress{Addr: address(at.Addr()), Port: at.Port()}, h.proto)
+	return gonet.ListenTCP(h.stack, tcpip.FullAddress{Addr: address(at.Addr()), Port: at.Port()}, protocol(at.Addr()))
 }
 
 // ListenPacket opens a UDP socket.
 func (h *Host) ListenPacket(at netip.AddrPort) (net.PacketConn, error) {
-	return gonet.DialUDP(h.stack, &tcpip.FullAddress{Addr: address(at.Addr()), Port: at.Port()}, nil, h.proto)
+	return gonet.DialUDP(h.stack, &tcpip.FullAddress{Addr: address(at.Addr()), Port: at.Port()}, nil, protocol(at.Addr()))
 }
 
 // MAC returns the address of the host's first leg.

@@ -63,7 +63,7 @@ func families(t *testing.T, s integration.Spec, test func(t *testing.T, w *memla
 
 // methods is families for each method.
 func methods(t *testing.T, s integration.Spec, test func(t *testing.T, w *memlan.World, p *probe)) {
-	for _, method := range []string{"nat", "dr"} {
+	for _, method := range integration.Methods {
 		s := s
 		s.Method = method
 		t.Run(method, func(t *testing.T) { families(t, s, test) })

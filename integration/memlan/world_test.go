@@ -1,6 +1,7 @@
 package memlan_test
 
 import (
+	"slices"
 	"testing"
 
 	"tapdirector/integration"
@@ -22,12 +23,12 @@ func TestTable(t *testing.T) {
 			t.Fatal(err)
 		}
 		return w
-	}, worldtest.Options{Specs: append(worldtest.Specs(), mixed()...)})
+	}, worldtest.Options{DeafUDP: true, Specs: slices.Concat(worldtest.Specs(), mixed(), worldtest.TunnelSpecs())})
 }
 
 // mixed are worlds whose inner LAN cannot carry what the outer one hands over: the director must cut and complete.
 func mixed() (specs []integration.Spec) {
-	for _, method := range []string{"nat", "dr"} {
+	for _, method := range integration.Methods {
 		for _, family := range []int{4, 6} {
 			specs = append(specs, integration.Spec{Method: method, Family: family, Offload: true, Mixed: true})
 		}

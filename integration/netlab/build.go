@@ -15,6 +15,7 @@ import (
 //
 //	host       one namespace; a leg is eth0, eth1, ...: one end of a cable
 //	LAN        a bridge, br-ext or br-int, in the director's namespace; the other ends of the cables are its ports: client-ext, s1-int
+//	trunk      br-trunk as well, and a VLAN switch between the three (trunk.go)
 //	director   its namespace has no addresses and no IP of its own, only bridges; its TAPs tap0 and tap1 join them when it opens them
 //
 // A NAT server needs nothing but its default route. A DR server holds the VIP on lo. IPv4 hosts answer ARP for any address of theirs on
@@ -55,6 +56,11 @@ func (w *World) buildHosts() error {
 	}
 	if err := w.startClock(); err != nil {
 		return err
+	}
+	if w.plan.Spec.Trunk {
+		if err := w.startTrunk(); err != nil {
+			return err
+		}
 	}
 	for _, h := range hostsOf(w.plan) {
 		if err := w.buildHost(h); err != nil {
@@ -173,7 +179,11 @@ func withKernelKeys(s integration.Spec) (integration.Spec, error) {
 	}
 	keys := map[string]string{}
 	for _, lan := range p.LANs {
-		keys[lan] = fmt.Sprintf("bridge    = %q\n", bridgeName(lan))
+		bridge := bridgeName(lan)
+		if p.Spec.Trunk {
+			bridge = trunkBridge
+		}
+		keys[lan] = fmt.Sprintf("bridge    = %q\n", bridge)
 		if mtu := p.MTU(lan); mtu != 1500 {
 			keys[lan] += fmt.Sprintf("mtu       = %d\n", mtu)
 		}

@@ -252,7 +252,7 @@ func TestKernelKeys(t *testing.T) {
 	if len(spec.InterfaceKeys) != 1 {
 		t.Error("the caller's keys were changed")
 	}
-	if _, err := withKernelKeys(integration.Spec{Method: "tun"}); err == nil {
+	if _, err := withKernelKeys(integration.Spec{Method: "masq"}); err == nil {
 		t.Error("no error for a spec that no world is built of")
 	}
 }

@@ -151,7 +151,7 @@ func (w *World) Observe(o integration.Observer) {
 func (w *World) points() map[Point]*Namespace {
 	points := map[Point]*Namespace{}
 	for _, lan := range w.plan.LANs {
-		points[Point{Host: w.director.Name, LAN: lan, Link: tapNames[lan]}] = w.director
+		points[Point{Host: w.director.Name, LAN: lan, Link: w.tapOn(lan)}] = w.director
 	}
 	for _, h := range w.hosts {
 		for i, leg := range h.plan.Legs {

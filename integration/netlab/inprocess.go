@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"tapdirector/conf"
@@ -53,7 +54,11 @@ func startHere(ns *Namespace, o Options, config string) (runner, error) {
 
 // open opens a device for each interface.
 func (h *here) open(cfg *conf.Config, log *slog.Logger) error {
-	for _, i := range cfg.Interfaces {
+	for n, i := range cfg.Interfaces {
+		if first := cfg.SharesWith(n); first != n {
+			h.devices = append(h.devices, h.devices[first])
+			continue
+		}
 		d, err := tap.Open(tap.Options{
 			Name: i.Tap, Path: i.Device, Driver: i.Driver, Queues: i.Queues, Bridge: i.Bridge, MTU: i.MTU, Log: log,
 		})
@@ -90,7 +95,10 @@ func (h *here) stop() error {
 
 func (h *here) closeDevices() error {
 	var failures []error
-	for _, d := range h.devices {
+	for i, d := range h.devices {
+		if slices.Index(h.devices, d) != i {
+			continue // shared
+		}
 		failures = append(failures, d.Close())
 	}
 	return errors.Join(failures...)

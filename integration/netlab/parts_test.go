@@ -220,7 +220,7 @@ func TestHereFails(t *testing.T) {
 func TestNewFails(t *testing.T) {
 	needRights(t)
 	files := openFiles(t)
-	if _, err := New(integration.Spec{Method: "tun"}); err == nil {
+	if _, err := New(integration.Spec{Method: "masq"}); err == nil {
 		t.Error("no error for an unknown method")
 	}
 	// No link takes an MTU of 60 once it is to carry IPv6.

@@ -46,10 +46,12 @@ type World struct {
 	before   map[string]uint64
 	clock    *os.File // see startClock
 
+	ends    []*tunnelEnd // of the servers, with tun
 	servers []*app.Server
 	stop    context.CancelFunc // of the servers
 	serving sync.WaitGroup
 	running runner
+	vlans   *vlanSwitch // of a trunk
 
 	mu       sync.Mutex
 	watches  []*watch
@@ -111,6 +113,13 @@ func (w *World) serve() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.stop = cancel
 	for _, h := range w.hosts[1:] {
+		if w.plan.Spec.Method == "tun" {
+			e, err := h.openTunnelEnd(w.plan.Spec.Tunnel, h.plan.Addr())
+			if err != nil {
+				return err
+			}
+			w.ends = append(w.ends, e)
+		}
 		s := &app.Server{Name: h.Name}
 		w.servers = append(w.servers, s)
 		at := h.plan.Listen.String()
@@ -226,7 +235,7 @@ func (w *World) Namespace(name string) *Namespace {
 // LinkName returns the name of a host's link on a LAN, "" when it has none there.
 func (w *World) LinkName(host, lan string) string {
 	if host == w.director.Name {
-		return tapNames[lan]
+		return w.tapOn(lan)
 	}
 	for _, h := range w.hosts {
 		if h.Name == host {
@@ -304,6 +313,10 @@ func (w *World) Close() error {
 		w.stop()
 	}
 	w.serving.Wait()
+	for _, e := range w.ends {
+		w.note(e.close())
+	}
+	w.note(w.vlans.close())
 	for _, o := range watches {
 		o.stop()
 	}

@@ -39,8 +39,16 @@ func TestWorlds(t *testing.T) {
 			less.Specs = append(less.Specs, s)
 		}
 	}
-	full.Specs = append(full.Specs, integration.Spec{Method: "nat", Offload: true, Mixed: true}, integration.Spec{Method: "dr", Family: 6, Offload: true, Mixed: true})
+	full.Specs = append(full.Specs, integration.Spec{Method: "nat", Offload: true, Mixed: true}, integration.Spec{Method: "dr", Family: 6, Offload: true, Mixed: true},
+		integration.Spec{Method: "fullnat", Offload: true, Mixed: true, WebKeys: "toa = true"})
+	// Tunnels end in a program of ours, packet by packet.
+	tunnels := worldtest.Options{Bytes: full.Bytes / 8, Specs: worldtest.TunnelSpecs()}
+	for _, family := range []int{4, 6} { // outer packets in fragments, which the server's kernel puts together
+		tunnels.Specs = append(tunnels.Specs, integration.Spec{Method: "tun", Tunnel: "gue", Family: 4, OuterFamily: family, IntMTU: 1400,
+			Offload: true, ServiceKeys: "pmtu_disc = false"})
+	}
 	build := func(t *testing.T, s integration.Spec) integration.World { return newWorld(t, s, Options{}) }
+	worldtest.RunTable(t, build, tunnels)
 	worldtest.RunTable(t, build, full)
 	worldtest.RunTable(t, build, less)
 }
@@ -54,6 +62,10 @@ func TestWorldsOfChild(t *testing.T) {
 		{Method: "nat", Family: 6, Arms: 1},
 		{Method: "dr", Family: 4, Arms: 1},
 		{Method: "dr", Family: 6, Offload: true},
+		{Method: "tun", Family: 4, Arms: 1},
+		{Method: "tun", Family: 6, Tunnel: "gue", OuterFamily: 4, Offload: true},
+		{Method: "fullnat", Family: 4, Arms: 1},
+		{Method: "fullnat", Family: 6, Offload: true},
 	} {
 		t.Run(s.String(), func(t *testing.T) {
 			var log bytes.Buffer

@@ -4,9 +4,10 @@
 // What is checked, for each method, family, number of arms, and with offload on and off:
 //
 //	content     bytes arrive as they were sent, both ways, over TCP and UDP, alone and many at once
+//	fragments   so do datagrams of up to 60 KB, which pass in fragments
 //	spread      connections are shared out as the scheduler and the weights say; each stays on its server
-//	address     a server sees the client's own address and port
-//	way         with nat answers pass the director, with dr they do not
+//	address     a server sees the client's own address and port, with fullnat the director's address
+//	way         with nat and fullnat answers pass the director, with dr and tun they do not
 //	faults      no host counts a wrong checksum or a malformed packet
 //	accounts    the director's verdicts add up to the frames that it read, and none says that something is wrong
 //	close       no goroutine and no file descriptor outlives the world
@@ -14,6 +15,7 @@ package worldtest
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,6 +26,7 @@ import (
 type Options struct {
 	Bytes   int64         // of content each way over one TCP connection; 0: what suits an in-memory world
 	Timeout time.Duration // of every single wait; 0: 20 s
+	DeafUDP bool          // hosts do not fit UDP to a path's MTU that they are told
 	Specs   []integration.Spec
 	Skip    func(integration.Spec) string // why a spec cannot be built here; "" to run it; nil: run all
 }
@@ -46,7 +49,7 @@ func RunTable(t *testing.T, build Build, o Options) {
 
 // Specs is every combination of method, family, arms and offload, and some worlds that have more to them.
 func Specs() (specs []integration.Spec) {
-	for _, method := range []string{"nat", "dr"} {
+	for _, method := range integration.Methods {
 		for _, family := range []int{4, 6} {
 			for _, arms := range []int{1, 2} {
 				for _, offload := range []bool{false, true} {
@@ -57,8 +60,32 @@ func Specs() (specs []integration.Spec) {
 		}
 	}
 	return append(specs,
+		integration.Spec{Method: "nat", Trunk: true, Offload: true, Queues: 2},
+		integration.Spec{Method: "nat", Trunk: true, Family: 6},
+		integration.Spec{Method: "dr", Trunk: true, Family: 6, Offload: true},
+		integration.Spec{Method: "dr", Trunk: true},
 		integration.Spec{Method: "nat", Offload: true, Scheduler: "lc", Queues: 4},
+		integration.Spec{Method: "fullnat", WebKeys: "toa = true"},
+		integration.Spec{Method: "fullnat", Family: 6, Offload: true, WebKeys: "toa = true", Queues: 2},
 		integration.Spec{Method: "dr", Family: 6, Offload: true, Scheduler: "wlc", Weights: []int{1, 2, 3}, Servers: 4})
+}
+
+// TunnelSpecs is every combination of tunnel, inner and outer family, and some with one arm: there a full packet has no room in the tunnel.
+func TunnelSpecs() (specs []integration.Spec) {
+	for _, tunnel := range []string{"ipip", "gue", "gre"} {
+		for _, family := range []int{4, 6} {
+			for _, outer := range []int{4, 6} {
+				specs = append(specs, integration.Spec{Method: "tun", Tunnel: tunnel, Family: family, OuterFamily: outer, Offload: true})
+			}
+			specs = append(specs, integration.Spec{Method: "tun", Tunnel: tunnel, Family: family, Arms: 1, Offload: tunnel == "gue"})
+		}
+	}
+	return append(specs,
+		integration.Spec{Method: "tun", Family: 4, Offload: true, Mixed: true},
+		integration.Spec{Method: "tun", Tunnel: "gue", Trunk: true, Offload: true, Queues: 2},
+		integration.Spec{Method: "tun", Trunk: true, Family: 6},
+		integration.Spec{Method: "tun", Tunnel: "gue", Family: 6, OuterFamily: 4},
+		integration.Spec{Method: "tun", Tunnel: "gre", Family: 4, OuterFamily: 6, Offload: true, Scheduler: "wlc", Weights: []int{1, 2}, Servers: 2, Queues: 2})
 }
 
 func (o Options) complete() Options {
@@ -89,6 +116,9 @@ func name(s integration.Spec) string {
 	n := s.String()
 	if s.Scheduler != "" {
 		n += "/" + s.Scheduler
+	}
+	if s.WebKeys != "" {
+		n += "/" + strings.ReplaceAll(s.WebKeys, " ", "")
 	}
 	return n
 }
@@ -123,6 +153,7 @@ var checks = []struct {
 }{
 	{"content tcp", checkTCP},
 	{"content udp", checkUDP},
+	{"fragments", checkFragments},
 	{"http", checkHTTP},
 	{"spread tcp", checkSpreadTCP},
 	{"spread udp", checkSpreadUDP},

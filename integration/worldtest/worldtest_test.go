@@ -32,8 +32,8 @@ func TestSpecsCoverEveryCombination(t *testing.T) {
 		}
 		names[name(s)] = true
 	}
-	if len(seen) != 2*2*2*2 {
-		t.Errorf("%d combinations, want 16", len(seen))
+	if want := len(integration.Methods) * 2 * 2 * 2; len(seen) != want {
+		t.Errorf("%d combinations, want %d", len(seen), want)
 	}
 }
 
@@ -97,11 +97,23 @@ func TestHasAll(t *testing.T) {
 	}
 }
 
-func TestSameClient(t *testing.T) {
-	a, b := netip.MustParseAddrPort("10.0.0.1:1"), netip.MustParseAddrPort("10.0.0.1:2")
-	check := sameClient(a)
-	if check(app.Answer{Remote: a}, nil) != nil || check(app.Answer{Remote: b}, nil) == nil || check(app.Answer{}, errors.New("x")) == nil {
-		t.Error("sameClient is wrong")
+func TestSeen(t *testing.T) {
+	client, other, dip := netip.MustParseAddrPort("10.77.1.2:1"), netip.MustParseAddrPort("10.77.1.2:2"), netip.MustParseAddrPort("10.77.2.1:9")
+	for method, want := range map[string][3]bool{"nat": {true, false, false}, "dr": {true, false, false}, "tun": {true, false, false}, "fullnat": {false, false, true}} {
+		p, err := integration.NewPlan(integration.Spec{Method: method})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &env{plan: p}
+		check := e.seen(client)
+		for i, remote := range []netip.AddrPort{client, other, dip} {
+			if got := check(app.Answer{Remote: remote}, nil) == nil; got != want[i] {
+				t.Errorf("%s: %v is right for %v: %v", method, remote, client, got)
+			}
+		}
+		if check(app.Answer{Remote: client}, errors.New("x")) == nil {
+			t.Error("an error is right")
+		}
 	}
 }
 

@@ -83,6 +83,10 @@ const (
 	defaultMTU  = 1500
 )
 
+// FirstPort is the first port that our own sockets leave from when they do not ask for one; those below are for who forwards connections from our
+// addresses. So no answer can be meant for both.
+const FirstPort = 64512
+
 // Host is the netstack and what feeds it.
 type Host struct {
 	links    []*link
@@ -147,6 +151,7 @@ func newStack() *gstack.Stack {
 		TransportProtocols: []gstack.TransportProtocolFactory{tcp.NewProtocolCUBIC, udp.NewProtocol},
 		HandleLocal:        true,
 	})
+	s.SetPortRange(FirstPort, 65535) // fails for a range the wrong way round only
 	recovery := tcpip.TCPRecovery(0)
 	s.SetTransportProtocolOption(tcp.ProtocolNumber, &recovery)
 	return s

@@ -44,6 +44,7 @@ func TestLastHopsInNetstack(t *testing.T) {
 			w := newWire(t, nil)
 			w.hops.max = 2
 			w.introduce(0, f.client, clientMAC, f.dip)
+			w.introduce(0, f.gateway, routerMAC, f.dip) // else netstack asks for it while we count answers
 			w.deliver(0, echo(clientMAC, f.client, f.vip, 1))
 			w.deliver(0, echo(routerMAC, f.gateway, f.vip, 1))
 			w.deliver(0, echo(routerMAC, f.routed, f.vip, 1))

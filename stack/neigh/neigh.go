@@ -16,7 +16,7 @@
 //
 //	state      MAC is  on timer                                          on an answer
 //	idle       unset   pinned: ask -> asking; dynamic: nothing           -> reachable
-//	asking     unset   every second ask again; after 3 asks -> failed    -> reachable, parked frames leave
+//	asking     unset   again after 0.25 s, then 1 s; 3 asks -> failed     -> reachable, parked frames leave
 //	reachable  used    30 s after the last proof, if used: -> probing    proof renewed
 //	probing    used    every second: 3 asks unicast, 3 to all; -> failed -> reachable
 //	failed     unset   pinned: after 1, 2, 4 ... 30 s -> asking          -> reachable

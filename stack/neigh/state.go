@@ -118,6 +118,10 @@ func (r *Resolver) timeoutLocked(s Slot, now time.Duration) (question, bool) {
 	return question{}, false
 }
 
+// firstRetry is the part of a Retransmit after which the very first question is repeated: a bridge port that has just come up loses it, and the
+// first client should not wait a second for that.
+const firstRetry = 4
+
 // enterLocked starts to ask, as the state asking or probing.
 func (r *Resolver) enterLocked(s Slot, to state, now time.Duration) question {
 	e := &r.entries[s]
@@ -135,6 +139,9 @@ func (r *Resolver) askLocked(s Slot, now time.Duration) question {
 	}
 	e.asks++
 	e.deadline = now + r.o.Retransmit
+	if e.state == asking && e.asks == 1 {
+		e.deadline = now + r.o.Retransmit/firstRetry
+	}
 	return q
 }
 

@@ -93,19 +93,19 @@ func TestBackoff(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			l := newLAN(t, nil)
 			l.Pin(0, tt.target, stack.MAC{})
-			var starts []int // seconds at which a round of questions starts
+			var starts []int // periods at which a round of questions starts
 			asked := 0
-			for sec := range 240 {
-				for range len(l.pass(time.Second)) {
+			for n := range 240 * int(time.Second/period) {
+				for range len(l.pass(period)) {
 					if asked%3 == 0 {
-						starts = append(starts, sec)
+						starts = append(starts, n)
 					}
 					asked++
 				}
 			}
 			var gaps []int
 			for i := 1; i < len(starts); i++ {
-				gaps = append(gaps, starts[i]-starts[i-1]-3)
+				gaps = append(gaps, (starts[i]-starts[i-1]-9)/4) // a round takes 0.25 + 1 + 1 s
 			}
 			if want := []int{1, 2, 4, 8, 16, 30, 30, 30, 30}; !slices.Equal(gaps[:len(want)], want) {
 				t.Errorf("pauses of %v seconds, want %v", gaps, want)

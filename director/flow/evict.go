@@ -1,0 +1,127 @@
+package flow
+
+import "time"
+
+// Eviction: room for new connections in a full table, at the cost of those that are worth least.
+//
+// A SYN flood fills a table with connections whose client never says another word. LVS's answer (drop_entry) is a timer that goes round the table
+// and drops them; here the connection that finds no room takes the place of one, so nothing is lost before it must be, and however
+// fast the flood, the table keeps up with it. Candidates, in this order:
+//
+//	half-open   NONE, SYN_SENT, SYN_RECV, SYNACK: the client has not shown that it is there
+//	over        CLOSE, TIME_WAIT: both ends have said good-bye
+//	idle        UDP, and echoes, without a packet for a minute, or for half their timeout if that is less
+//
+// Everything else stays: ESTABLISHED above all, whatever its age, and what is closing.
+//
+// A hand goes round the buckets of the newcomer's shard, on from where it stopped last time, and the best of the candidates that it meets goes: the
+// one with the better class, then the one silent for longest. The best of 8 half-open ones is hardly ever one that came just now, whose
+// client's answer is still under way. The work is bounded: at most 32 entries and 32 buckets, 3 to 8 us all told, only where the table is full.
+
+const (
+	evictLook   = 32 // entries, or buckets, that are looked at for one newcomer
+	evictSample = 8  // half-open ones among them are enough
+)
+
+// worth is what a connection is worth when there are too many; the lowest goes first.
+type worth uint8
+
+const (
+	halfOpen worth = iota
+	over
+	idle
+	kept
+)
+
+var worths = [NumStates]worth{
+	None: halfOpen, SynSent: halfOpen, SynRecv: halfOpen, SynAck: halfOpen,
+	Close: over, TimeWait: over,
+	UDP: idle, ICMP: idle,
+	Established: kept, FinWait: kept, CloseWait: kept, LastAck: kept, Listen: kept,
+}
+
+// candidate is an entry that may go.
+type candidate struct {
+	cell   uint32 // 0: none
+	worth  worth
+	silent uint32 // ticks since its last packet
+}
+
+// better reports whether c should go rather than o.
+func (c candidate) better(o candidate) bool {
+	return o.cell == 0 || c.worth < o.worth || c.worth == o.worth && c.silent > o.silent
+}
+
+// evict ends one connection of s to make room; false when there was none that may go.
+func (t *Table) evict(s *shard, now uint32) bool {
+	if t.evicted == nil || !s.evictable() {
+		return false
+	}
+	buckets := s.index.size + s.index.split
+	f := hunt{now: now}
+	for n := min(evictLook, buckets); n > 0 && f.looked < evictLook && f.halfOpen < evictSample; n-- {
+		s.hand = (s.hand + 1) % buckets
+		for b := s.index.primary(s.hand); b != nil; b = s.index.after(b) {
+			t.look(&f, b)
+		}
+	}
+	if f.best.cell == 0 {
+		return false
+	}
+	server := t.entries.at(f.best.cell).server
+	t.remove(s, f.best.cell)
+	s.stats.evicted++
+	t.evicted(server)
+	return true
+}
+
+// hunt is a look for the connection that should go.
+type hunt struct {
+	now              uint32
+	best             candidate
+	looked, halfOpen int
+}
+
+// look goes through a bucket. Each connection is met once: by its forward tuple.
+func (t *Table) look(f *hunt, b *bucket) {
+	for slot, r := range b.refs {
+		if b.tag(slot) == 0 || r.dir() != Forward {
+			continue
+		}
+		f.looked++
+		c := t.judge(r.cell(), f.now)
+		if c.worth == halfOpen {
+			f.halfOpen++
+		}
+		if c.worth != kept && c.better(f.best) {
+			f.best = c
+		}
+	}
+}
+
+// evictable reports whether any connection of s is in a state in which it may go.
+func (s *shard) evictable() bool {
+	for state, n := range s.stats.states {
+		if n > 0 && worths[state] != kept {
+			return true
+		}
+	}
+	return false
+}
+
+// judge says what entry i is worth at tick now.
+func (t *Table) judge(i, now uint32) candidate {
+	e := t.entries.at(i)
+	c := candidate{cell: i, worth: worths[e.state]}
+	timeout := t.timeouts[e.state&15]
+	if left := e.deadline - min(now, e.deadline); left < timeout {
+		c.silent = timeout - left
+	}
+	if c.worth == idle && c.silent < min(idleTicks, timeout/2) {
+		c.worth = kept
+	}
+	return c
+}
+
+// idleTicks is for how long a flow is silent before it may go, as in LVS.
+const idleTicks = uint32(60 * time.Second >> tickShift)

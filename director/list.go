@@ -1,0 +1,37 @@
+package director
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"tapdirector/director/flow"
+)
+
+// Connections calls fn for every connection with the time until it ends, until fn returns false. fn gets copies and may take its
+// time; connections that come or go meanwhile may be passed or not.
+func (d *Director) Connections(fn func(c *flow.Conn, expires time.Duration) bool) {
+	d.table.Each(d.clock(), fn)
+}
+
+// SetWeight changes a server's weight from now on, 0 to 65535; 0 drains it. The service is named as in the config. What is not known, or a
+// weight out of range, is an error and changes nothing.
+func (d *Director) SetWeight(service string, server netip.AddrPort, weight int) error {
+	if weight < 0 || weight > 65535 {
+		return fmt.Errorf("weight %d: not 0 to 65535", weight)
+	}
+	for _, s := range d.view.Load().ordered {
+		if s.name != service {
+			continue
+		}
+		for _, srv := range s.servers {
+			if srv.name == server {
+				srv.Weight.Store(int32(weight))
+				s.scheduler.Update()
+				return nil
+			}
+		}
+		return fmt.Errorf("service %q has no server %v", service, server)
+	}
+	return fmt.Errorf("no service %q", service)
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// The cases against what was kept of LVS, without LVS.
+func TestCasesAgainstRecord(t *testing.T) {
+	scripts, err := readScripts("cases")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cases := 0
+	for _, s := range scripts {
+		cases += len(s.cases)
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			againstRecord(t, s)
+		})
+	}
+	if cases < 150 {
+		t.Errorf("%d cases, there were more than 150", cases)
+	}
+}
+
+func againstRecord(t *testing.T, s *script) {
+	kept, err := readRecord("lvs", s.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	us := newUs()
+	defer us.Close()
+	for _, c := range s.cases {
+		o := outcome{c: c, lvs: kept[c.name]}
+		if o.lvs == nil {
+			t.Errorf("%s: nothing is kept in lvs/: run make conformance-record", c.name)
+			continue
+		}
+		if o.us, o.usErr = play(us, c); !o.passed() {
+			t.Errorf("%s: %s %v\n%s", c.name, o.verdict(), o.usErr, diff(o.lvs, o.us))
+		}
+	}
+}
+
+// Whoever meets a difference finds its reason.
+func TestDifferencesAreExplained(t *testing.T) {
+	docs, err := os.ReadFile("../../docs/lvs.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	scripts, err := readScripts("cases")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range scripts {
+		for _, c := range s.cases {
+			for _, d := range c.differs {
+				if !strings.Contains(string(docs), `<a id="`+d[0]+`"></a>`) {
+					t.Errorf("%s: docs/lvs.md has no row %q", c.name, d[0])
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,390 @@
+package main
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"tapdirector/stack/packettest"
+)
+
+// side is a director with its two links, seen from the LAN. It is used by one goroutine.
+type side interface {
+	Begin(c *testCase) error         // forget all connections, and serve the services of c
+	Send(l link, frame []byte) error // a frame of the LAN, towards the director
+	Departures() <-chan departure    // what the director sends
+	Busy() bool                      // something waits inside for a MAC
+	Conns() ([]connection, error)    // the connection table
+	Counts() ([]string, error)       // "server2:8000 weight 1 active 1 inactive 0", each server of each service, sorted
+	SetWeight(r realServer) error    // of a server of the first service
+	Close() error
+}
+
+// departure is a frame that left.
+type departure struct {
+	link  link
+	frame []byte
+}
+
+// connection is an entry of a connection table.
+type connection struct {
+	proto, state          string
+	client, virtual, real netip.AddrPort
+	expires               time.Duration
+}
+
+// player plays the LAN for one case on one side.
+type player struct {
+	side  side
+	c     *testCase
+	m     memory
+	ids   map[uint16]bool
+	seq   uint16
+	free  bool // which connection went where does not matter: "from anywhere"
+	trace []string
+	lines []string // of the step in hand
+}
+
+// play runs a case and returns what was seen: the text of each step, and below it, indented, what it brought.
+func play(s side, c *testCase) (trace []string, err error) {
+	p := &player{side: s, c: c, ids: map[uint16]bool{}}
+	if err := s.Begin(c); err != nil {
+		return nil, err
+	}
+	if _, err := p.settle(ext); err != nil { // what the start brought is not part of the case
+		return nil, err
+	}
+	for i := range c.steps {
+		if err := p.step(&c.steps[i]); err != nil {
+			return p.trace, fmt.Errorf("line %d: %s: %w", c.steps[i].line, c.steps[i].text, err)
+		}
+	}
+	for _, verb := range []string{"conns", "counts"} {
+		if verb == "conns" && p.free {
+			continue
+		}
+		if err := p.step(&step{verb: verb, text: "at the end: " + verb}); err != nil {
+			return p.trace, err
+		}
+	}
+	return p.trace, nil
+}
+
+// step does one line.
+func (p *player) step(s *step) (err error) {
+	if s.verb == "expect" {
+		return p.expect(s)
+	}
+	p.lines = nil
+	switch s.verb {
+	case ">", "<":
+		err = p.frame(s)
+	case "conns":
+		err = p.conns()
+	case "counts":
+		p.lines, err = p.side.Counts()
+	case "picks":
+		err = p.picks(s.args)
+	case "weight":
+		err = p.weight(s.args)
+	case "wait":
+		var d time.Duration
+		if d, err = seconds(s.args); err == nil {
+			time.Sleep(d)
+		}
+	}
+	p.trace = append(p.trace, s.text)
+	if p.lines == nil && s.verb != "wait" && s.verb != "weight" {
+		p.lines = []string{"nothing"}
+	}
+	for _, l := range p.lines {
+		p.trace = append(p.trace, "    "+l)
+	}
+	return err
+}
+
+// expect holds the last step to what the script says of it.
+func (p *player) expect(s *step) error {
+	want := strings.Join(s.args, " ")
+	for _, l := range p.lines {
+		if strings.Contains(l, want) {
+			return nil
+		}
+	}
+	return fmt.Errorf("but there was %q", p.lines)
+}
+
+// frame sends one frame and writes down what comes of it.
+func (p *player) frame(s *step) error {
+	l, b, err := buildFrame(p.c, &p.m, s)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(s.args, "echo") {
+		if err := p.acquaint(); err != nil {
+			return err
+		}
+	}
+	out, err := p.exchange(l, b)
+	for _, d := range out {
+		p.lines = append(p.lines, describe(d.link, d.frame, p.ids))
+	}
+	return err
+}
+
+// acquaint lets the client ping the director until it is answered: what the director's own host says to somebody whose MAC it must ask for first
+// comes when it comes, and a marker does not tell.
+func (p *player) acquaint() error {
+	_, b, err := buildFrame(p.c, &memory{}, &step{verb: ">", args: []string{"client", "->", "dip", "echo"}})
+	if err != nil {
+		return err
+	}
+	for range maxPings {
+		if out, err := p.exchange(ext, b); err != nil || len(out) > 0 {
+			return err
+		}
+		time.Sleep(answerTime)
+	}
+	return errSilent
+}
+
+// exchange sends a frame and returns what left before the side was done with it, by link.
+func (p *player) exchange(l link, b []byte) ([]departure, error) {
+	if len(b) >= ethLen+20 && b[12] == 8 && b[13] == 0 {
+		p.ids[binary.BigEndian.Uint16(b[ip4ID:])] = true
+	}
+	p.m.sent[l] = b
+	if err := p.side.Send(l, b); err != nil {
+		return nil, err
+	}
+	out, err := p.settle(l)
+	for _, d := range out {
+		p.m.last[d.link] = d.frame
+		if d.link == in && l == ext {
+			p.remember(d.frame)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b departure) int { return int(a.link) - int(b.link) })
+	return out, err
+}
+
+// remember keeps the ends of a packet that went to a server.
+func (p *player) remember(b []byte) {
+	at := ethLen + 20
+	if p.c.family == 6 {
+		at = ethLen + 40
+	}
+	proto := map[int]byte{4: b[ethLen+9], 6: b[ethLen+6]}[p.c.family]
+	if len(b) < at+4 || proto != packettest.TCP && proto != packettest.UDP {
+		return
+	}
+	addr := func(from int) netip.Addr {
+		if p.c.family == 6 {
+			return netip.AddrFrom16([16]byte(b[ethLen+8+from*16:][:16]))
+		}
+		return netip.AddrFrom4([4]byte(b[ethLen+12+from*4:][:4]))
+	}
+	p.m.client = netip.AddrPortFrom(addr(0), binary.BigEndian.Uint16(b[at:]))
+	p.m.server = netip.AddrPortFrom(addr(1), binary.BigEndian.Uint16(b[at+2:]))
+}
+
+// markers: the probe of each link pings the director's address there, again when the answer is late: user-mode Linux on a busy machine sometimes
+// misses that a frame has come until the next one does.
+const (
+	markerID  = 0x7d7d
+	pingLimit = 400 * time.Millisecond
+	maxPings  = 15
+
+	answerTime = 10 * time.Millisecond // for what waited for a MAC to leave: tapdirector's own host has a goroutine for that
+	maxRounds  = 6
+)
+
+var errSilent = errors.New("the director does not answer a ping")
+
+// settle waits until the side has done with the frame that came in by link l, and all that followed from it, and returns what left.
+func (p *player) settle(l link) (out []departure, err error) {
+	for range maxRounds {
+		asked := false
+		for _, m := range []link{l, 1 - l} {
+			more, a, err := p.marker(m)
+			out, asked = append(out, more...), asked || a
+			if err != nil {
+				return out, err
+			}
+		}
+		if !asked && !p.side.Busy() {
+			return out, nil
+		}
+		time.Sleep(answerTime)
+	}
+	return out, errors.New("the director does not come to rest")
+}
+
+// marker pings through a link and collects what leaves before the answer; asked says that there was a question among it.
+func (p *player) marker(l link) (out []departure, asked bool, err error) {
+	p.seq++
+	probe, dip := [...]string{"probe", "inprobe"}[l], [...]string{"dip", "indip"}[l]
+	from, _ := hostNamed(probe, 4)
+	to, _ := hostNamed(dip, 4)
+	ping := packettest.Spec{
+		SrcMAC: from.mac, DstMAC: to.mac, Src: netip.AddrPortFrom(from.addr, 0), Dst: netip.AddrPortFrom(to.addr, 0),
+		Proto: packettest.ICMP, ICMPType: 8, ICMPID: markerID, ICMPSeq: p.seq,
+	}
+	for range maxPings {
+		if err := p.side.Send(l, ping.Bytes()); err != nil {
+			return out, asked, err
+		}
+		more, a, done, err := p.await(p.seq)
+		out, asked = append(out, more...), asked || a
+		if done || err != nil {
+			return out, asked, err
+		}
+	}
+	return out, asked, fmt.Errorf("by %v: %w", l, errSilent)
+}
+
+// await collects what leaves until the answer to a marker; done is false when that is late.
+func (p *player) await(seq uint16) (out []departure, asked, done bool, err error) {
+	limit := time.NewTimer(pingLimit)
+	defer limit.Stop()
+	for {
+		select {
+		case d := <-p.side.Departures():
+			n, marker := markerOf(d.frame)
+			if marker && n == seq {
+				return out, asked, true, nil
+			}
+			answered, err := p.answer(d)
+			if err != nil {
+				return out, asked, false, err
+			}
+			asked = asked || answered
+			if !answered && !marker && !isChatter(d.frame) {
+				out = append(out, d)
+			}
+		case <-limit.C:
+			return out, asked, false, nil
+		}
+	}
+}
+
+// markerOf returns the number of the marker that b answers.
+func markerOf(b []byte) (uint16, bool) {
+	const icmp = ethLen + 20
+	if len(b) < icmp+8 || b[12] != 8 || b[13] != 0 || b[ethLen+9] != 1 || b[icmp] != 0 || binary.BigEndian.Uint16(b[icmp+4:]) != markerID {
+		return 0, false
+	}
+	return binary.BigEndian.Uint16(b[icmp+6:]), true
+}
+
+// picks opens connections one after the other and writes down the servers' numbers: "picks 6", "picks 6 clients" (each from another client
+// instead of another port), "picks 6 from anywhere" (any rotation will do).
+func (p *player) picks(args []string) error {
+	if len(args) == 0 {
+		return errors.New("how many?")
+	}
+	n, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	rest := strings.Join(args[1:], " ")
+	var seq []string
+	for i := range n {
+		from := fmt.Sprintf("client:%d", 41000+i)
+		if strings.Contains(rest, "clients") {
+			from = fmt.Sprintf("client%d:40000", i+1)
+		}
+		who, err := p.pick(from)
+		if err != nil {
+			return err
+		}
+		seq = append(seq, who)
+	}
+	if strings.Contains(rest, "from anywhere") {
+		seq, p.free = smallestRotation(seq), true
+	}
+	p.lines = append(p.lines, strings.Join(seq, " "))
+	return nil
+}
+
+// pick opens one connection and says whom it went to.
+func (p *player) pick(from string) (string, error) {
+	s := &step{verb: ">", args: []string{from, "->", p.c.services[0].listen}}
+	if p.c.services[0].proto == "tcp" {
+		s.args = append(s.args, "SYN")
+	}
+	_, b, err := buildFrame(p.c, &p.m, s)
+	if err != nil {
+		return "", err
+	}
+	out, err := p.exchange(ext, b)
+	for _, d := range out {
+		if d.link == in {
+			name := strings.TrimPrefix(nameOfMAC([6]byte(d.frame[:6])), "server")
+			return cmp.Or(name, "1"), err
+		}
+	}
+	if len(out) > 0 {
+		return "refused", err
+	}
+	return "dropped", err
+}
+
+// smallestRotation is the same for all rotations of a sequence.
+func smallestRotation(seq []string) []string {
+	best := seq
+	for i := range seq {
+		if r := append(slices.Clone(seq[i:]), seq[:i]...); slices.Compare(r, best) < 0 {
+			best = r
+		}
+	}
+	return best
+}
+
+func (p *player) weight(args []string) error {
+	if len(args) != 2 {
+		return errors.New("expected weight SERVER N")
+	}
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	return p.side.SetWeight(realServer{address: args[0], weight: n})
+}
+
+// conns writes the connection table down.
+func (p *player) conns() error {
+	conns, err := p.side.Conns()
+	for _, c := range conns {
+		p.lines = append(p.lines, fmt.Sprintf("%s %s %s %s %s %s", c.proto, c.state, p.startOf(c.expires), named(c.client), named(c.virtual), named(c.real)))
+	}
+	slices.Sort(p.lines)
+	return err
+}
+
+func named(a netip.AddrPort) string { return fmt.Sprintf("%s:%d", nameOf(a.Addr()), a.Port()) }
+
+// late is how much later than its last packet a connection may be looked at; early is what a table may round up.
+const (
+	late  = 5 * time.Second
+	early = time.Second
+)
+
+// startOf finds the timeout that a remaining time was counted down from, in seconds.
+func (p *player) startOf(left time.Duration) string {
+	known := []int{2, 3, 10, 30, 60, 120, 300, 900}
+	known = append(known, p.c.timeouts[:]...)
+	slices.Sort(known)
+	for _, k := range known {
+		if d := time.Duration(k)*time.Second - left; d > -early && d < late {
+			return strconv.Itoa(k)
+		}
+	}
+	return left.Round(time.Second).String()
+}

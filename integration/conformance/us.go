@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"tapdirector/conf"
+	"tapdirector/director"
+	"tapdirector/director/flow"
+	"tapdirector/stack"
+	"tapdirector/tap"
+)
+
+// us is tapdirector as a side: a fresh director for each case.
+type us struct {
+	departures chan departure
+	director   *director.Director
+	memory     [numLinks]*tap.Memory
+	c          *testCase
+	sent       uint64
+	stop       func() error
+}
+
+func newUs() *us { return &us{departures: make(chan departure, 4096)} }
+
+func (u *us) Departures() <-chan departure { return u.departures }
+
+// Begin starts a director with the services of c.
+func (u *us) Begin(c *testCase) error {
+	if err := u.Close(); err != nil {
+		return err
+	}
+	config, err := conf.Parse(strings.NewReader(toml(c)), "lb.toml")
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, toml(c))
+	}
+	var devices []*tap.Device
+	for l := range link(numLinks) {
+		d, m := tap.NewMemory(tap.MemoryOptions{Name: l.String(), MTU: mtuOf(c, l)})
+		m.OnWrite(func(_ int, f *tap.Frame) { u.departures <- departure{l, slices.Clone(f.Bytes())} })
+		devices, u.memory[l] = append(devices, d), m
+	}
+	u.c, u.sent = c, 0
+	u.director, err = director.New(director.Options{Config: config, Devices: devices, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- u.director.Run(ctx) }()
+	u.stop = func() error {
+		cancel()
+		for _, d := range devices {
+			d.Close()
+		}
+		return <-done
+	}
+	return nil
+}
+
+func mtuOf(c *testCase, l link) int {
+	if c.mtu[l] > 0 {
+		return c.mtu[l]
+	}
+	return 1500
+}
+
+// Close ends the director of the last case.
+func (u *us) Close() error {
+	if u.stop == nil {
+		return nil
+	}
+	err := u.stop()
+	u.stop = nil
+	for len(u.departures) > 0 {
+		<-u.departures
+	}
+	return err
+}
+
+// readLimit is how long the director may take to read a frame.
+const readLimit = 5 * time.Second
+
+// Send hands a frame over and waits until it was carried: what leaves on its way leaves before that.
+func (u *us) Send(l link, b []byte) error {
+	f := tap.NewFrame(tap.Header{}, b)
+	if !u.memory[l].Send(0, &f) {
+		return errors.New("the device in memory did not take the frame")
+	}
+	u.sent++
+	for limit := time.Now().Add(readLimit); u.director.FramesRead() < u.sent; time.Sleep(20 * time.Microsecond) {
+		if time.Now().After(limit) {
+			return errors.New("the director does not read")
+		}
+	}
+	return nil
+}
+
+// Busy reports whether frames wait for a MAC.
+func (u *us) Busy() bool {
+	var parked, gone uint64
+	for _, c := range u.director.Counters() {
+		switch c.Name {
+		case "neighbours_parked":
+			parked += c.Value
+		case "neighbours_parked_sent", "neighbours_park_dropped":
+			gone += c.Value
+		}
+	}
+	return parked > gone
+}
+
+func (u *us) Conns() (list []connection, err error) {
+	u.director.Connections(func(c *flow.Conn, left time.Duration) bool {
+		conn := connection{state: c.State.String(), expires: left, proto: "TCP"}
+		if c.Proto == stack.ProtoUDP {
+			conn.proto = "UDP"
+		}
+		conn.client = addrPort(c.Client, c.ClientPort)
+		conn.virtual = addrPort(c.Virtual, c.VirtualPort)
+		conn.real = addrPort(c.Server, c.ServerPort)
+		list = append(list, conn)
+		return true
+	})
+	return list, nil
+}
+
+func (u *us) Counts() (lines []string, err error) {
+	type counts struct{ weight, active, inactive uint64 }
+	servers := map[string]*counts{}
+	for _, c := range u.director.Counters() {
+		if len(c.Labels) != 2 || !strings.HasPrefix(c.Labels[1], "server=") {
+			continue
+		}
+		who := strings.Join(c.Labels, " ")
+		if servers[who] == nil {
+			servers[who] = &counts{}
+		}
+		switch c.Name {
+		case "server_weight":
+			servers[who].weight = c.Value
+		case "server_active_connections":
+			servers[who].active = c.Value
+		case "server_inactive_connections":
+			servers[who].inactive = c.Value
+		}
+	}
+	for who, c := range servers {
+		_, address, _ := strings.Cut(who, "server=")
+		ap, err := endpoint(address, u.c.family)
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, fmt.Sprintf("%s weight %d active %d inactive %d", named(ap), c.weight, c.active, c.inactive))
+	}
+	slices.Sort(lines)
+	return lines, nil
+}
+
+func (u *us) SetWeight(r realServer) error {
+	ap, err := endpoint(r.address, u.c.family)
+	if err != nil {
+		return err
+	}
+	return u.director.SetWeight("s0", ap, r.weight)
+}
+
+// toml writes the lb.toml of a case.
+func toml(c *testCase) string {
+	var b strings.Builder
+	for l := range link(numLinks) {
+		dip := [...]string{"dip", "indip"}[l]
+		four, _ := hostNamed(dip, 4)
+		six, _ := hostNamed(dip, 6)
+		fmt.Fprintf(&b, "[[interface]]\nname = %q\ntap = \"tap%d\"\nmac = %q\naddresses = [\"%v/24\", \"%v/64\"]\nforward = true\n%s\n", l.String(), l,
+			net.HardwareAddr(ourMAC[l][:]), four.addr, six.addr, c.ifaces[l])
+	}
+	for _, family := range []int{4, 6} {
+		gw, _ := hostNamed("gw", family)
+		fmt.Fprintf(&b, "[[route]]\nto = %q\nvia = \"%v\"\n\n", map[int]string{4: "0.0.0.0/0", 6: "::/0"}[family], gw.addr)
+	}
+	for i, v := range c.services {
+		v.toml(&b, c.family, i)
+	}
+	timeouts := []string{"tcp", "tcpfin", "udp"}
+	b.WriteString("[timeouts]\n")
+	for i, n := range c.timeouts {
+		if n > 0 {
+			fmt.Fprintf(&b, "%s = %d\n", timeouts[i], n)
+		}
+	}
+	b.WriteString(strings.Join(c.config, "\n") + "\n")
+	return b.String()
+}
+
+func (v *virtualService) toml(b *strings.Builder, family, i int) {
+	listen, _ := endpoint(v.listen, family)
+	fmt.Fprintf(b, "[[service]]\nname = \"s%d\"\nlisten = %q\nprotocol = %q\nmethod = %q\nscheduler = %q\n", i, listen, v.proto, v.method, v.scheduler)
+	for _, l := range v.hashLines() {
+		fmt.Fprintln(b, l)
+	}
+	for _, l := range v.lines {
+		fmt.Fprintln(b, l)
+	}
+	for _, r := range v.servers {
+		a, _ := endpoint(r.address, family)
+		fmt.Fprintf(b, "[[service.server]]\naddress = %q\nweight = %d\n", a, r.weight)
+		if h, ok := hostOf(a.Addr()); ok && h.link == in {
+			fmt.Fprintf(b, "mac = %q\n", net.HardwareAddr(h.mac[:]))
+		}
+	}
+	fmt.Fprintln(b)
+}
+
+// hashLines are ipvsadm's flags in our words: without a flag LVS takes no port and has no fallback.
+func (v *virtualService) hashLines() (lines []string) {
+	switch v.scheduler {
+	case "sh", "mh":
+		lines = append(lines, fmt.Sprintf("hash_port = %v", slices.Contains(v.flags, v.scheduler+"-port")))
+		fallthrough
+	case "dh":
+		lines = append(lines, fmt.Sprintf("hash_fallback = %v", slices.Contains(v.flags, v.scheduler+"-fallback")))
+	}
+	return lines
+}
+
+func addrPort(a stack.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a.Netip(), port) }
