@@ -193,7 +193,7 @@ func (p *Plan) renderService(b *strings.Builder, name, protocol string) {
 	}
 	for i, s := range p.Servers {
 		at := netip.AddrPortFrom(s.Addr(), s.Listen.Port())
-		fmt.Fprintf(b, "  [[service.server]]\n  address = %q\n  weight  = %d\n\n", at, p.Spec.weight(i))
+		fmt.Fprintf(b, "  [[service.server]]\n  address = %q\n  weight  = %d\n%s\n", at, p.Spec.weight(i), p.Spec.ServerKeys)
 	}
 }
 

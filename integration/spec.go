@@ -50,6 +50,7 @@ type Spec struct {
 	Masquerade    bool              // what servers send to the world leaves with the director's address
 	InterfaceKeys map[string]string // more lines of lb.toml for an interface, by its name ("ext", "int")
 	ServiceKeys   string            // more lines of lb.toml for each service
+	ServerKeys    string            // more lines of lb.toml for each server
 	WebKeys       string            // more lines of lb.toml for the TCP service
 	Extra         string            // more of lb.toml, at its end
 	Log           *slog.Logger      // of the director; nil: nothing is logged

@@ -1,0 +1,110 @@
+package director
+
+import (
+	"testing"
+	"time"
+
+	"tapdirector/stack"
+)
+
+// resets returns what the resetter would send for the connections that wait.
+func (w *world) resets() (left []sent) {
+	k := w.resetter.w
+	k.view, k.now = w.view.Load(), w.clock()+w.later
+	for i := range w.resetter.waiting {
+		k.resetBoth(&w.resetter.waiting[i])
+	}
+	for i := range k.outs {
+		for _, g := range k.outs[i].batch {
+			w.checkFrame(g)
+			left = append(left, sent{i, g.Clone()})
+		}
+		k.outs[i].batch = k.outs[i].batch[:0]
+	}
+	w.resetter.waiting = w.resetter.waiting[:0]
+	k.flush()
+	return left
+}
+
+// An established connection that idles out is reset at both ends, each with the sequence number that it expects next.
+func TestIdleReset(t *testing.T) {
+	for _, method := range []string{"nat", "dr", "fullnat"} {
+		bothFamilies(t, func(t *testing.T, family int) {
+			w := newWorld(t, worldSpec{family: family, method: method, servers: 1, service: "idle = \"reset\"\n", tail: "[timeouts]\ntcp = 7\n"})
+			syn := w.toVIPSpec(stack.SYN)
+			syn.Seq, syn.Payload = 1000, nil
+			w.reaches(syn)
+			data := w.toVIPSpec(stack.ACK)
+			data.Seq, data.Ack = 1001, 5001
+			w.reaches(data) // "hello": 5 bytes
+			data.Seq, data.Ack, data.Payload = 1006, 5100, nil
+			w.reaches(data)
+			w.table.Expire(w.clock() + 10*time.Second)
+			left := w.resets()
+			if len(left) != 2 || left[0].iface == left[1].iface {
+				t.Fatalf("%d resets", len(left))
+			}
+			for _, l := range left {
+				p := stack.Packet{}
+				g := l.frame.Clone()
+				if r := stack.Parse(&g, &p); r != stack.ReasonNone {
+					t.Fatal(r)
+				}
+				seq, mac, to := uint32(1006), serverMAC(0), w.spec.server(0)
+				if method == "dr" {
+					to = w.spec.vip()
+				}
+				if l.iface == ext {
+					seq, mac, to = 5100, clientMAC, w.spec.client()
+					if endpoint(p.Src, p.SrcPort) != w.spec.vip() {
+						t.Errorf("the client's comes from %v", endpoint(p.Src, p.SrcPort))
+					}
+				}
+				got, _ := p.Sequence(g.Bytes())
+				if p.TCPFlags != stack.RST || got != seq || stack.DstMAC(g.Bytes()) != mac || endpoint(p.Dst, p.DstPort) != to {
+					t.Errorf("got %s, want a reset to %v with %d", stack.Describe(g.Bytes()), to, seq)
+				}
+			}
+		})
+	}
+}
+
+// Only what was established is reset, and only where the service says so.
+func TestIdleResetOfOthers(t *testing.T) {
+	w := newWorld(t, worldSpec{service: "idle = \"reset\"\n", tail: "[timeouts]\ntcp = 7\n"})
+	w.reaches(w.fromPort(1000, stack.SYN))
+	w.open(1001)
+	w.reaches(w.fromPort(1001, stack.FIN|stack.ACK))
+	w.pass(10 * time.Minute)
+	if n := w.counter("idle_resets"); n != 0 || w.table.Len() != 0 {
+		t.Errorf("%d resets, %d connections", n, w.table.Len())
+	}
+	w = newWorld(t, worldSpec{tail: "[timeouts]\ntcp = 7\n"})
+	if w.open(1000); w.resetter.w != nil {
+		t.Error("a resetter where nobody wants one")
+	}
+	w.pass(time.Minute)
+}
+
+// The janitor resets as many as the budget of answers allows, and the rest later; beyond what may wait they are dropped, and counted.
+func TestIdleResetsAreBounded(t *testing.T) {
+	w := newWorld(t, worldSpec{service: "idle = \"reset\"\n", tail: "[timeouts]\ntcp = 7\n[limits]\nicmp_rate = 10\n"})
+	const n = maxIdled + 10
+	for i := range uint16(n) {
+		w.reaches(w.fromPort(2000+i, stack.SYN))
+		w.reaches(w.fromPort(2000+i, stack.ACK))
+	}
+	w.later += 10 * time.Second
+	w.tidy(w.clock() + w.later)
+	if got := w.counter("idle_resets_dropped"); got != 10 {
+		t.Errorf("%d dropped, want 10", got)
+	}
+	first := w.counter("idle_resets")
+	if first > 10 {
+		t.Errorf("%d resets at once", first)
+	}
+	w.pass(100 * time.Second)
+	if got := w.counter("idle_resets"); got <= first || got > 600 {
+		t.Errorf("%d resets after 100 s at 10 segments a second", got)
+	}
+}
