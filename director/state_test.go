@@ -390,3 +390,49 @@ func (w *world) answerFlags(flags uint8) {
 	v, left := w.step(in, w.fromServer(0, flags))
 	w.one(v, left, RepliedNAT, ext)
 }
+
+// A connection that makes room for another gives its template back, so a flood of half-open ones leaves no more templates than connections.
+func TestPersistenceAndEviction(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, family int) {
+		w := newWorld(t, worldSpec{family: family, service: sixMinutes, tail: "[limits]\nconnections = 100\n"})
+		for i := range 5000 {
+			s := w.toVIPSpec(stack.SYN)
+			s.Src = netip.AddrPortFrom(w.spec.addr(9, 1+i%250), uint16(1000+i))
+			w.step(ext, s.Frame())
+		}
+		if w.counter("connections_evicted") == 0 {
+			t.Error("nothing was evicted")
+		}
+		if n := w.templates.Len(); n > w.table.Len() {
+			t.Errorf("%d templates of %d connections", n, w.table.Len())
+		}
+		if got := w.counter("server_templates"); got != uint64(w.templates.Len()) {
+			t.Errorf("servers count %d templates, the table %d", got, w.templates.Len())
+		}
+	})
+}
+
+// Persistence, thresholds and ranges do not ask which method it is.
+func TestStateByFullNATAndTunnel(t *testing.T) {
+	for _, method := range []string{"fullnat", "tun"} {
+		bothFamilies(t, func(t *testing.T, family int) {
+			s := worldSpec{family: family}
+			s.setDefaults()
+			listen := fmt.Sprintf("[\"%v-89\", %q]", netip.AddrPortFrom(s.vip().Addr(), 80), netip.AddrPortFrom(s.vip().Addr(), 443))
+			w := newWorld(t, worldSpec{family: family, method: method, noPort: true, listen: listen, service: sixMinutes})
+			first := w.open(1000)
+			for _, port := range []uint16{80, 85, 89, 443} {
+				p := w.fromPort(2000, stack.SYN)
+				p.Dst = netip.AddrPortFrom(p.Dst.Addr(), port)
+				if i := w.reaches(p); i != first {
+					t.Errorf("port %d: server %d, the first %d", port, i, first)
+				}
+			}
+			p := w.fromPort(2000, stack.SYN)
+			p.Dst = netip.AddrPortFrom(p.Dst.Addr(), 90)
+			if v, _ := w.step(ext, p.Frame()); v != SentReset {
+				t.Errorf("port 90: %v", v)
+			}
+		})
+	}
+}

@@ -1,7 +1,9 @@
 package memlan_test
 
 import (
+	"errors"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -77,4 +79,24 @@ func TestEveryPort(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestIdleIsReset: the client of a connection that was silent for its timeout is told that it is over, in a way that its TCP believes.
+func TestIdleIsReset(t *testing.T) {
+	spec := integration.Spec{Servers: 1, WebKeys: `idle = "reset"`, Extra: "[timeouts]\ntcp = 2\n"}
+	methods(t, spec, func(t *testing.T, w *memlan.World, _ *probe) {
+		conn, err := w.Dial(t.Context(), "tcp")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := app.NewClient(conn, timeout).Who(); err != nil {
+			t.Fatal(err)
+		}
+		conn.SetDeadline(time.Now().Add(timeout))
+		if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the client's read ended with %v, want a reset", err)
+		}
+		waitFor(t, "the reset to be counted", func() bool { return counterOf(w, "idle_resets") == 1 })
+	})
 }
