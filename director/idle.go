@@ -117,5 +117,8 @@ func (w *worker) follow(f *tap.Frame, first bool) {
 		return
 	}
 	end, ack := p.Sequence(f.Bytes())
+	if p.TCPFlags&stack.ACK == 0 {
+		ack = 0
+	}
 	w.d.table.Follow(&p.Tuple, flow.Sequence{Client: ack, Server: end}, first)
 }

@@ -30,14 +30,15 @@ func (w *world) resets() (left []sent) {
 func TestIdleReset(t *testing.T) {
 	for _, method := range []string{"nat", "dr", "fullnat"} {
 		bothFamilies(t, func(t *testing.T, family int) {
+			server := map[int]uint32{4: 5001, 6: 0xf0000001}[family] // far from 0 either way
 			w := newWorld(t, worldSpec{family: family, method: method, servers: 1, service: "idle = \"reset\"\n", tail: "[timeouts]\ntcp = 7\n"})
 			syn := w.toVIPSpec(stack.SYN)
-			syn.Seq, syn.Payload = 1000, nil
+			syn.Seq, syn.Ack, syn.Payload = 1000, 77, nil // 77 means nothing
 			w.reaches(syn)
 			data := w.toVIPSpec(stack.ACK)
-			data.Seq, data.Ack = 1001, 5001
+			data.Seq, data.Ack = 1001, server
 			w.reaches(data) // "hello": 5 bytes
-			data.Seq, data.Ack, data.Payload = 1006, 5100, nil
+			data.Seq, data.Ack, data.Payload = 1006, server+99, nil
 			w.reaches(data)
 			w.table.Expire(w.clock() + 10*time.Second)
 			left := w.resets()
@@ -55,7 +56,7 @@ func TestIdleReset(t *testing.T) {
 					to = w.spec.vip()
 				}
 				if l.iface == ext {
-					seq, mac, to = 5100, clientMAC, w.spec.client()
+					seq, mac, to = server+99, clientMAC, w.spec.client()
 					if endpoint(p.Src, p.SrcPort) != w.spec.vip() {
 						t.Errorf("the client's comes from %v", endpoint(p.Src, p.SrcPort))
 					}

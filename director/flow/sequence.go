@@ -39,7 +39,7 @@ type Sequence struct{ Client, Server uint32 }
 
 // advance moves to what a packet of the client says, unless that is older: a retransmission, or a keepalive, which is one byte back.
 func (s *Sequence) advance(to Sequence) {
-	if int32(to.Client-s.Client) > 0 {
+	if s.Client == 0 || int32(to.Client-s.Client) > 0 { // 0: a SYN acknowledges nothing
 		s.Client = to.Client
 	}
 	if int32(to.Server-s.Server) > 0 {
