@@ -25,13 +25,22 @@ func newNetns(t testing.TB) {
 	t.Helper()
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Skipf("needs the right to make network namespaces (root, or unshare -Urn): %v", err)
+		lacking(t, "needs the right to make network namespaces (root, or unshare -Urn): %v", err)
 	}
 	fd, err := unix.Open(tunPath, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		t.Skipf("needs %s: %v", tunPath, err)
+		lacking(t, "needs %s: %v", tunPath, err)
 	}
 	unix.Close(fd)
+}
+
+// lacking skips a test for want of rights, or fails it where they are promised.
+func lacking(t testing.TB, why string, args ...any) {
+	t.Helper()
+	if os.Getenv("TAPDIRECTOR_NEED_NETNS") == "1" {
+		t.Fatalf("TAPDIRECTOR_NEED_NETNS=1, but the test "+why, args...)
+	}
+	t.Skipf(why, args...)
 }
 
 // otherNetns makes a second namespace and returns a function that runs something in it on the test's thread.
