@@ -100,7 +100,7 @@ func (e *tunnelEnd) listen(n *Namespace, proto uint8, at netip.Addr) error {
 	return nil
 }
 
-// enlarge gives the socket a large receive buffer.
+// enlarge gives the socket a large receive buffer, or in a user namespace, which may not, as large a one as the host allows.
 func enlarge(c net.PacketConn) error {
 	raw, err := c.(syscall.Conn).SyscallConn()
 	if err != nil {
@@ -109,6 +109,9 @@ func enlarge(c net.PacketConn) error {
 	var set error
 	err = raw.Control(func(fd uintptr) {
 		set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, tunnelBuffer)
+		if errors.Is(set, unix.EPERM) {
+			set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, tunnelBuffer)
+		}
 	})
 	return errors.Join(err, set)
 }
