@@ -46,12 +46,8 @@ func (t *Table) expireBatch(s *shard, to uint32) (expired int, done bool) {
 // Rebind gives the connection of tuple k in direction d another method, which must have a reply tuple if the old one has; it reports whether there is such
 // a connection.
 func (t *Table) Rebind(k *stack.Tuple, d Direction, m Method) bool {
-	var key key
-	t.hash.key(&key, k, d)
-	s := &t.shards[key.shard]
-	s.mu.Lock()
+	s, i := t.lock(k, d)
 	defer s.mu.Unlock()
-	i := t.find(s, &key)
 	if i == 0 || t.entries.at(i).method.replies() != m.replies() {
 		return false
 	}
@@ -61,12 +57,8 @@ func (t *Table) Rebind(k *stack.Tuple, d Direction, m Method) bool {
 
 // Remove ends the connection of tuple k in direction d at once, and reports whether there was one.
 func (t *Table) Remove(k *stack.Tuple, d Direction) bool {
-	var key key
-	t.hash.key(&key, k, d)
-	s := &t.shards[key.shard]
-	s.mu.Lock()
+	s, i := t.lock(k, d)
 	defer s.mu.Unlock()
-	i := t.find(s, &key)
 	if i == 0 {
 		return false
 	}
