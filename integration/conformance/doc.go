@@ -3,7 +3,7 @@
 // # Theory of operation
 //
 // LVS is the real one: Debian's user-mode-linux runs ip_vs on two TAPs, in a network namespace that this program makes and whose files it shares
-// (lvs_linux.go, guest_linux.go). Tapdirector runs in this process over tap.Memory, with the same MACs, addresses and routes (us.go). Both are
+// (lvs_linux.go, integration/uml). Tapdirector runs in this process over tap.Memory, with the same MACs, addresses and routes (us.go). Both are
 // a side. The rest of the LAN, clients, servers, routers, is played by a player (player.go), the same for both: it builds frames (frame.go), sends
 // them, answers ARP and ND, and waits until the side has done with a frame. It knows that from a marker: a ping from a host of its own that
 // every side answers; a frame that has not come out before the answers of both links is not going to.

@@ -12,18 +12,23 @@ import (
 	"time"
 
 	"tapdirector/integration/netlab"
+	"tapdirector/integration/uml"
 )
 
 // lvs is ip_vs in a guest as a side. One guest serves all cases; each begins with an empty connection table.
 type lvs struct {
 	ns         *netlab.Namespace
 	wires      [numLinks]*wire
-	guest      *guest
+	guest      *uml.Guest
 	departures chan departure
 	c          *testCase
 	undo       []string // commands that take back what the last case set
 	gone       []string // lines for ipvsadm -R that remove its services
 }
+
+// modules that the guest loads.
+var modules = []string{"ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_lc", "ip_vs_wlc", "ip_vs_sed", "ip_vs_nq", "ip_vs_fo", "ip_vs_ovf", "ip_vs_sh",
+	"ip_vs_dh", "ip_vs_mh", "ip_vs_lblc", "ip_vs_lblcr"}
 
 // newLVS boots it.
 func newLVS() (s *lvs, err error) {
@@ -37,12 +42,11 @@ func newLVS() (s *lvs, err error) {
 			return nil, errors.Join(err, s.Close())
 		}
 	}
-	if s.guest, err = bootGuest(s.ns, taps); err != nil {
-		s.guest = nil
+	if s.guest, err = uml.Boot(s.ns, uml.Options{Name: "lvs", TAPs: taps[:], Modules: modules}); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	for _, line := range world() {
-		if _, err := s.guest.run(line); err != nil {
+		if _, err := s.guest.Run(line); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
 	}
@@ -121,7 +125,7 @@ func (s *lvs) Begin(c *testCase) error {
 	if err != nil {
 		return err
 	}
-	said, err := s.guest.run(clean + more)
+	said, err := s.guest.Run(clean + more)
 	if err == nil && len(said) > 0 {
 		err = fmt.Errorf("ipvsadm said: %s", strings.Join(said, "; "))
 	}
@@ -130,7 +134,7 @@ func (s *lvs) Begin(c *testCase) error {
 
 // restore adds a run of ipvsadm -R to a line of shell. Programs are dear in a guest, so there is one for many commands.
 func (s *lvs) restore(line *string, commands []string) error {
-	path, err := s.guest.file(strings.Join(commands, "\n") + "\n")
+	path, err := s.guest.File(strings.Join(commands, "\n") + "\n")
 	*line += "ipvsadm -R < " + path + "; "
 	return err
 }
@@ -179,13 +183,13 @@ func serverArgs(v *virtualService, r realServer, family int) string {
 func (s *lvs) SetWeight(r realServer) error {
 	v := s.c.services[0]
 	listen, _ := endpoint(v.listen, s.c.family)
-	_, err := s.guest.run(fmt.Sprintf("ipvsadm -e %s%s %s", map[string]string{"tcp": "-t ", "udp": "-u "}[v.proto], listen, serverArgs(v, r, s.c.family)))
+	_, err := s.guest.Run(fmt.Sprintf("ipvsadm -e %s%s %s", map[string]string{"tcp": "-t ", "udp": "-u "}[v.proto], listen, serverArgs(v, r, s.c.family)))
 	return err
 }
 
 // Conns reads /proc/net/ip_vs_conn: protocol, three ends of address and port in hexadecimal, state, seconds left.
 func (s *lvs) Conns() (list []connection, err error) {
-	lines, err := s.guest.run(readFile("/proc/net/ip_vs_conn"))
+	lines, err := s.guest.Run(readFile("/proc/net/ip_vs_conn"))
 	if err != nil || len(lines) == 0 {
 		return nil, err
 	}
@@ -236,7 +240,7 @@ func readFile(path string) string { return `while read -r l; do echo "$l"; done 
 
 // Counts reads /proc/net/ip_vs: a line for each server, "-> ADDRESS:PORT FORWARD WEIGHT ACTIVE INACTIVE", its ends in hexadecimal.
 func (s *lvs) Counts() (lines []string, err error) {
-	said, err := s.guest.run(readFile("/proc/net/ip_vs"))
+	said, err := s.guest.Run(readFile("/proc/net/ip_vs"))
 	if err != nil {
 		return nil, err
 	}
@@ -259,7 +263,7 @@ func (s *lvs) Counts() (lines []string, err error) {
 // Close powers the guest off; with it go the namespace and the TAPs.
 func (s *lvs) Close() (err error) {
 	if s.guest != nil {
-		err = s.guest.close()
+		err = s.guest.Close()
 	}
 	for _, w := range s.wires {
 		if w != nil {

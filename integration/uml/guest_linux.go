@@ -1,4 +1,4 @@
-package main
+package uml
 
 import (
 	"bufio"
@@ -15,25 +15,33 @@ import (
 	"tapdirector/integration/netlab"
 )
 
-// A guest is a user-mode Linux whose root is this machine's, read-only. Its init is a shell script of ours that loads ip_vs and then reads
-// commands, a line each, from a serial line that is a pair of pipes; a line "=done CODE" ends each answer.
+// Theory of operation
+//
+// A guest's root is this machine's, read-only, so it runs the programs that are here. Its init is a shell script of ours that loads modules and then
+// reads commands, a line each, from a serial line that is a pair of pipes; a line "=done CODE" ends each answer. /proc, /sys, /run and /dev are its
+// own; files that it should read are made in the guest's folder here (File).
+//
+// A guest has a process namespace of its own, whose first process dies with us: nothing outlives the program that booted it.
 
 const (
-	umlProgram  = "linux.uml"
-	moduleRoot  = "/usr/lib/uml/modules"
-	busybox     = "/usr/bin/busybox" // static: it runs before anything is mounted
-	bootLimit   = 60 * time.Second
-	replyLimit  = 20 * time.Second
-	doneMark    = "=done "
-	guestMemory = "96M"
+	program    = "linux.uml"
+	moduleRoot = "/usr/lib/uml/modules"
+	busybox    = "/usr/bin/busybox" // static: it runs before anything is mounted
+	bootLimit  = 60 * time.Second
+	replyLimit = 20 * time.Second
+	doneMark   = "=done "
+	memory     = "96M"
 )
 
-// modules that are loaded, each with what it needs.
-var modules = []string{"ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_lc", "ip_vs_wlc", "ip_vs_sed", "ip_vs_nq", "ip_vs_fo", "ip_vs_ovf", "ip_vs_sh",
-	"ip_vs_dh", "ip_vs_mh", "ip_vs_lblc", "ip_vs_lblcr"}
+// Options say what a guest is.
+type Options struct {
+	Name    string   // one word
+	TAPs    []string // of the namespace that it runs in: the guest's interfaces vec0, vec1, ...
+	Modules []string // loaded in this order, each after what it needs
+}
 
-// guest is a running one.
-type guest struct {
+// Guest is a running one.
+type Guest struct {
 	dir     string // its init and its sockets
 	cmd     *exec.Cmd
 	ended   <-chan error
@@ -44,41 +52,48 @@ type guest struct {
 	files   int // made for it
 }
 
-// bootGuest starts a guest in a namespace that has the TAPs of its interfaces vec0 and vec1.
-func bootGuest(ns *netlab.Namespace, taps [numLinks]string) (g *guest, err error) {
-	g = &guest{}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, g.close())
-		}
-	}()
-	if g.dir, err = os.MkdirTemp("", "conformance"); err != nil {
-		return g, err
-	}
-	release, list, err := moduleList()
-	if err != nil {
-		return g, err
-	}
-	initPath := filepath.Join(g.dir, "init")
-	if err := os.WriteFile(initPath, []byte(initScript(release, list)), 0o700); err != nil {
-		return g, err
-	}
-	if err := g.start(ns, initPath, taps); err != nil {
-		return g, err
-	}
-	g.outFile.SetReadDeadline(time.Now().Add(bootLimit))
-	if _, err := g.read(); err != nil {
-		said, _ := os.ReadFile(g.console.Name())
-		return g, fmt.Errorf("user-mode Linux does not boot: %w; it said:\n%s", err, said[max(0, len(said)-2000):])
+// Boot starts a guest in a namespace that has its TAPs, and returns when it takes commands.
+func Boot(ns *netlab.Namespace, o Options) (*Guest, error) {
+	g := &Guest{}
+	if err := g.boot(ns, o); err != nil {
+		return nil, errors.Join(err, g.Close())
 	}
 	return g, nil
 }
 
-// start starts the program; the serial line's pipes are its descriptors 3 and 4.
-func (g *guest) start(ns *netlab.Namespace, initPath string, taps [numLinks]string) error {
-	path, err := exec.LookPath(umlProgram)
+func (g *Guest) boot(ns *netlab.Namespace, o Options) (err error) {
+	if g.dir, err = os.MkdirTemp("", "uml"); err != nil {
+		return err
+	}
+	release, list, err := moduleList(o.Modules)
 	if err != nil {
-		return fmt.Errorf("%w (Debian: apt-get install user-mode-linux ipvsadm busybox-static)", err)
+		return err
+	}
+	initPath := filepath.Join(g.dir, "init")
+	if err := os.WriteFile(initPath, []byte(initScript(release, list)), 0o700); err != nil {
+		return err
+	}
+	if err := g.start(ns, initPath, o); err != nil {
+		return err
+	}
+	g.outFile.SetReadDeadline(time.Now().Add(bootLimit))
+	if _, err := g.read(); err != nil {
+		return fmt.Errorf("user-mode Linux does not boot: %w; it said:\n%s", err, g.Console())
+	}
+	return nil
+}
+
+// Console returns the end of what the guest's kernel said.
+func (g *Guest) Console() string {
+	said, _ := os.ReadFile(g.console.Name())
+	return string(said[max(0, len(said)-2000):])
+}
+
+// start starts the program; the serial line's pipes are its descriptors 3 and 4.
+func (g *Guest) start(ns *netlab.Namespace, initPath string, o Options) error {
+	path, err := exec.LookPath(program)
+	if err != nil {
+		return fmt.Errorf("%w (Debian: apt-get install user-mode-linux busybox-static iproute2)", err)
 	}
 	theirIn, ourIn, err := os.Pipe()
 	if err != nil {
@@ -94,9 +109,9 @@ func (g *guest) start(ns *netlab.Namespace, initPath string, taps [numLinks]stri
 	if g.console, err = os.Create(filepath.Join(g.dir, "console")); err != nil {
 		return err
 	}
-	args := []string{"mem=" + guestMemory, "root=none", "rootfstype=hostfs", "rootflags=/", "ro", "init=" + initPath, "uml_dir=" + g.dir + "/", "umid=lvs",
+	args := []string{"mem=" + memory, "root=none", "rootfstype=hostfs", "rootflags=/", "ro", "init=" + initPath, "uml_dir=" + g.dir + "/", "umid=" + o.Name,
 		"con=null", "con0=null,fd:1", "ssl=null", "ssl0=fd:3,fd:4"}
-	for i, tap := range taps {
+	for i, tap := range o.TAPs {
 		args = append(args, fmt.Sprintf("vec%d:transport=tap,ifname=%s,depth=128", i, tap))
 	}
 	g.cmd = exec.Command(path, args...)
@@ -109,7 +124,7 @@ func (g *guest) start(ns *netlab.Namespace, initPath string, taps [numLinks]stri
 }
 
 // moduleList reads the order in which modules must be loaded, and the kernel's release.
-func moduleList() (release string, list []string, err error) {
+func moduleList(modules []string) (release string, list []string, err error) {
 	dirs, _ := filepath.Glob(filepath.Join(moduleRoot, "*", "modules.dep"))
 	if len(dirs) != 1 {
 		return "", nil, fmt.Errorf("expected the modules of one kernel in %s, found %q", moduleRoot, dirs)
@@ -142,7 +157,7 @@ func moduleList() (release string, list []string, err error) {
 // initScript is the guest's whole user space.
 func initScript(release string, modules []string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "#!%s sh\n# init of a user-mode Linux %s: see integration/conformance\n", busybox, release)
+	fmt.Fprintf(&b, "#!%s sh\n# init of a user-mode Linux %s: see integration/uml\n", busybox, release)
 	for _, fs := range []string{"proc /proc", "sysfs /sys", "tmpfs /run", "tmpfs /tmp", "tmpfs /dev"} {
 		kind, at, _ := strings.Cut(fs, " ")
 		if at == "/tmp" { // our own files are there
@@ -161,8 +176,8 @@ func initScript(release string, modules []string) string {
 	return b.String()
 }
 
-// run runs one line of shell in the guest and returns what it printed; a code other than 0 is an error.
-func (g *guest) run(line string) ([]string, error) {
+// Run runs one line of shell in the guest and returns what it printed; a code other than 0 is an error.
+func (g *Guest) Run(line string) ([]string, error) {
 	if strings.Contains(line, "\n") {
 		return nil, fmt.Errorf("a command of more than one line: %q", line)
 	}
@@ -185,23 +200,23 @@ func (g *guest) run(line string) ([]string, error) {
 // longest line that the guest's terminal takes for sure; longer ones go by a file, which the guest sees because its root is ours.
 const longest = 1000
 
-func (g *guest) short(line string) (string, error) {
+func (g *Guest) short(line string) (string, error) {
 	if len(line) <= longest {
 		return line, nil
 	}
-	path, err := g.file(line + "\n")
+	path, err := g.File(line + "\n")
 	return ". " + path, err
 }
 
-// file makes a file that the guest can read. Never one name twice: the guest keeps what it has read.
-func (g *guest) file(text string) (path string, err error) {
+// File makes a file that the guest can read. Never one name twice: the guest keeps what it has read.
+func (g *Guest) File(text string) (path string, err error) {
 	g.files++
 	path = filepath.Join(g.dir, fmt.Sprintf("file%d", g.files))
 	return path, os.WriteFile(path, []byte(text), 0o600)
 }
 
 // read returns the lines of one answer.
-func (g *guest) read() (said []string, err error) {
+func (g *Guest) read() (said []string, err error) {
 	for {
 		l, err := g.out.ReadString('\n')
 		if err != nil {
@@ -221,8 +236,8 @@ func (g *guest) read() (said []string, err error) {
 // haltLimit is how long a guest may take to power off.
 const haltLimit = 3 * time.Second
 
-// close powers the guest off and removes its files.
-func (g *guest) close() error {
+// Close powers the guest off and removes its files.
+func (g *Guest) Close() error {
 	if g.ended != nil {
 		g.in.SetWriteDeadline(time.Now().Add(time.Second))
 		io.WriteString(g.in, "poweroff -f\n")
