@@ -3,10 +3,11 @@
 // # Theory of operation
 //
 // LVS is the real one: Debian's user-mode-linux runs ip_vs on two TAPs, in a network namespace that this program makes and whose files it shares
-// (lvs_linux.go, integration/uml). Tapdirector runs in this process over tap.Memory, with the same MACs, addresses and routes (us.go). Both are
-// a side. The rest of the LAN, clients, servers, routers, is played by a player (player.go), the same for both: it builds frames (frame.go), sends
-// them, answers ARP and ND, and waits until the side has done with a frame. It knows that from a marker: a ping from a host of its own that
-// every side answers; a frame that has not come out before the answers of both links is not going to.
+// (lvs_linux.go, integration/uml), and inside it this program is what sets ip_vs up (agent_linux.go). There is one guest for each CPU; each plays
+// the next case that none has played. Tapdirector runs in this process over tap.Memory, with the same MACs, addresses and routes (us.go). Both
+// are a side. The rest of the LAN, clients, servers, routers, is played by a player (player.go), the same for both: it builds frames (frame.go),
+// sends them, answers ARP and ND, and waits until the side has done with a frame. It knows that from a marker behind the frame: what has not left by a
+// link before the marker does is not going to.
 //
 // What comes out is written down as text (trace.go), all of it: every header field, and a sum of the payload. The traces of a case are compared
 // as text (verdict.go). So the fields that may differ are those that trace.go does not write, or writes as a word:

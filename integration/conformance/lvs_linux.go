@@ -2,10 +2,12 @@ package main
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,65 +24,116 @@ type lvs struct {
 	guest      *uml.Guest
 	departures chan departure
 	c          *testCase
-	undo       []string // commands that take back what the last case set
-	gone       []string // lines for ipvsadm -R that remove its services
+	gone       []string // orders that remove its services
 }
 
 // modules that the guest loads.
 var modules = []string{"ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_lc", "ip_vs_wlc", "ip_vs_sed", "ip_vs_nq", "ip_vs_fo", "ip_vs_ovf", "ip_vs_sh",
 	"ip_vs_dh", "ip_vs_mh", "ip_vs_lblc", "ip_vs_lblcr"}
 
-// newLVS boots it.
-func newLVS() (s *lvs, err error) {
+// newLVS boots it. Its name tells several apart.
+func newLVS(name string) (s *lvs, err error) {
 	s = &lvs{departures: make(chan departure, 4096)}
-	if s.ns, err = netlab.NewNamespace("lvs"); err != nil {
+	if s.ns, err = netlab.NewNamespace(name); err != nil {
 		return nil, err
 	}
 	taps := [numLinks]string{"tap0", "tap1"}
-	for l, name := range taps {
-		if s.wires[l], err = newWire(s.ns, link(l), name, s.departures); err != nil {
+	for l, tap := range taps {
+		if s.wires[l], err = newWire(s.ns, link(l), tap, s.departures); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
 	}
-	if s.guest, err = uml.Boot(s.ns, uml.Options{Name: "lvs", TAPs: taps[:], Modules: modules}); err != nil {
+	if s.guest, err = uml.Boot(s.ns, uml.Options{Name: name, TAPs: taps[:], Modules: modules}); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	for _, line := range world() {
-		if _, err := s.guest.Run(line); err != nil {
-			return nil, errors.Join(err, s.Close())
-		}
+	if err := s.prepare(); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-// world are the commands that give a guest the addresses, routes and neighbours of the plan. Sysctls: a router, without limits on the errors
-// it sends, that says nothing unasked.
-func world() (lines []string) {
-	lines = append(lines, `ip() { /usr/sbin/ip "$@"; }`, // not the one of busybox, which knows less
-		"ip link set lo up", "cd /proc/sys/net",
-		"for f in ipv4/ip_forward ipv6/conf/all/forwarding; do echo 1 > $f; done",
-		"for f in ipv4/icmp_ratelimit ipv6/icmp/ratelimit ipv4/conf/*/rp_filter ipv4/conf/*/send_redirects ipv6/conf/*/accept_dad "+
-			"ipv6/conf/*/router_solicitations ipv6/conf/*/accept_ra; do echo 0 > $f; done",
-		"echo 1000000 > ipv4/icmp_msgs_per_sec; echo 1000000 > ipv4/icmp_msgs_burst")
+// prepare puts an agent in the place of the guest's shell, and the guest into the plan's world.
+func (s *lvs) prepare() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if _, err := s.guest.Run("exec " + self + " " + agentName + " <&3 >&3 2>&3"); err != nil {
+		return err
+	}
+	batch, err := s.guest.File(links())
+	if err != nil {
+		return err
+	}
+	return s.tell(slices.Concat(sysctls, []string{"sh /usr/sbin/ip -batch " + batch}, linkSysctls,
+		[]string{"ipvsadm -A -f 9999", "ipvsadm -A -f 9999 -6"})) // a first service puts ip_vs's hooks in: these stay
+}
+
+// tell has the agent do something of which nothing is to be heard.
+func (s *lvs) tell(orders []string) error {
+	said, err := s.ask(orders...)
+	if err == nil && len(said) > 0 {
+		err = fmt.Errorf("guest said: %s", strings.Join(said, "; "))
+	}
+	return err
+}
+
+// ask has the agent do something and returns what it says.
+func (s *lvs) ask(orders ...string) ([]string, error) {
+	line, err := json.Marshal(orders)
+	if err != nil {
+		return nil, err
+	}
+	said, err := s.guest.Run(string(line))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("%w; its console: %s", err, s.guest.Console())
+	}
+	return said, err
+}
+
+const sys = "/proc/sys/net/"
+
+// sysctls make the guest a router, without limits on the errors it sends, that says nothing unasked, and forgets no fragment while we run: it would
+// say so in the middle of another case.
+var sysctls = []string{
+	"write " + sys + "ipv4/ip_forward 1", "write " + sys + "ipv6/conf/all/forwarding 1",
+	"write " + sys + "ipv4/icmp_ratelimit 0", "write " + sys + "ipv6/icmp/ratelimit 0",
+	"write " + sys + "ipv4/icmp_msgs_per_sec 1000000", "write " + sys + "ipv4/icmp_msgs_burst 1000000",
+	"write " + sys + "ipv4/conf/all/rp_filter 0", "write " + sys + "ipv4/conf/default/rp_filter 0",
+	"write " + sys + "ipv4/conf/all/send_redirects 0", "write " + sys + "ipv4/conf/default/send_redirects 0",
+	"write " + sys + "ipv6/conf/default/accept_dad 0", "write " + sys + "ipv6/conf/default/router_solicitations 0", "write " + sys + "ipv6/conf/default/accept_ra 0",
+	"write " + sys + "ipv4/ipfrag_time 3600", "write " + sys + "ipv6/ip6frag_time 3600", "write " + sys + "netfilter/nf_conntrack_frag6_timeout 3600",
+}
+
+// linkSysctls are those of the links.
+var linkSysctls = []string{
+	"write " + sys + "ipv4/conf/vec0/rp_filter 0", "write " + sys + "ipv4/conf/vec1/rp_filter 0",
+	"write " + sys + "ipv4/conf/vec0/send_redirects 0", "write " + sys + "ipv4/conf/vec1/send_redirects 0",
+	"write " + sys + "ipv6/conf/vec0/accept_dad 0", "write " + sys + "ipv6/conf/vec1/accept_dad 0",
+	"write " + sys + "ipv6/conf/vec0/router_solicitations 0", "write " + sys + "ipv6/conf/vec1/router_solicitations 0",
+}
+
+// links is what ip is told: the addresses, routes and neighbours of the plan.
+func links() string {
+	var b strings.Builder
+	b.WriteString("link set lo up\n")
 	for l := range link(numLinks) {
-		dev := fmt.Sprintf("vec%d", l)
-		lines = append(lines, fmt.Sprintf("ip link set %s address %v; ip link set %s up", dev, net.HardwareAddr(ourMAC[l][:]), dev))
+		fmt.Fprintf(&b, "link set vec%d address %v\nlink set vec%[1]d up\n", l, net.HardwareAddr(ourMAC[l][:]))
 		for _, family := range []int{4, 6} {
 			a, _ := hostNamed([...]string{"dip", "indip"}[l], family)
-			lines = append(lines, fmt.Sprintf("ip addr add %v/%d dev %s%s", a.addr, map[int]int{4: 24, 6: 64}[family], dev, nodad(family)))
+			fmt.Fprintf(&b, "addr add %v/%d dev vec%d%s\n", a.addr, map[int]int{4: 24, 6: 64}[family], l, nodad(family))
 		}
 	}
 	for _, family := range []int{4, 6} {
 		for _, vip := range []string{"vip", "vip2"} {
 			a, _ := hostNamed(vip, family)
-			lines = append(lines, fmt.Sprintf("ip addr add %v/%d dev vec0%s", a.addr, a.addr.BitLen(), nodad(family)))
+			fmt.Fprintf(&b, "addr add %v/%d dev vec0%s\n", a.addr, a.addr.BitLen(), nodad(family))
 		}
 		gw, _ := hostNamed("gw", family)
-		lines = append(lines, fmt.Sprintf("ip -%d route add default via %v", family, gw.addr), neighbours(family))
+		fmt.Fprintf(&b, "route add %s via %v\n", map[int]string{4: "0.0.0.0/0", 6: "::/0"}[family], gw.addr)
+		neighbours(&b, family)
 	}
-	return append(lines,
-		"ipvsadm -A -f 9999; ipvsadm -A -f 9999 -6", // a first service puts ip_vs's hooks in: these stay
-		"rm -f /run/none; sleep 0")
+	return b.String()
 }
 
 func nodad(family int) string {
@@ -91,16 +144,14 @@ func nodad(family int) string {
 }
 
 // neighbours fixes the MACs of all hosts: whom a director asks, and when, is not compared.
-func neighbours(family int) string {
-	var b strings.Builder
+func neighbours(b *strings.Builder, family int) {
 	for _, k := range kinds {
 		n := map[string]int{"client": 40, "server": 12, "gw": 1, "router": 1, "probe": 1, "inprobe": 1}[k.name]
 		for i := 1; i <= n; i++ {
 			h, _ := hostNamed(k.name+number(i), family)
-			fmt.Fprintf(&b, "neigh replace %v lladdr %v dev vec%d nud permanent\\n", h.addr, net.HardwareAddr(h.mac[:]), h.link)
+			fmt.Fprintf(b, "neigh replace %v lladdr %v dev vec%d nud permanent\n", h.addr, net.HardwareAddr(h.mac[:]), h.link)
 		}
 	}
-	return "printf " + quote(b.String()) + " > /run/neighbours; ip -batch /run/neighbours"
 }
 
 func (s *lvs) Departures() <-chan departure { return s.departures }
@@ -109,70 +160,50 @@ func (s *lvs) Busy() bool { return false }
 
 func (s *lvs) Send(l link, b []byte) error { return s.wires[l].send(b) }
 
+const expireNodest = sys + "ipv4/vs/expire_nodest_conn"
+
 // Begin removes the last case's services and, while no server is known, all connections: expire_nodest_conn ends those without one.
 func (s *lvs) Begin(c *testCase) error {
 	s.c = c
-	clean := "cd /proc/sys/net; echo 1 > ipv4/vs/expire_nodest_conn; "
-	if len(s.gone) > 0 {
-		if err := s.restore(&clean, s.gone); err != nil {
-			return err
-		}
-	}
-	clean += "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do n=0; while read -r l; do n=$((n+1)); done < /proc/net/ip_vs_conn; " +
-		"[ $n -le 1 ] && break; sleep 0.05; done; echo 0 > ipv4/vs/expire_nodest_conn; " + strings.Join(s.undo, "")
-	s.gone, s.undo = nil, nil
-	more, err := s.set(c)
-	if err != nil {
-		return err
-	}
-	said, err := s.guest.Run(clean + more)
-	if err == nil && len(said) > 0 {
-		err = fmt.Errorf("ipvsadm said: %s", strings.Join(said, "; "))
-	}
-	return err
+	orders := append([]string{"undo", "write " + expireNodest + " 1"}, s.gone...)
+	orders = append(orders, "emptied", "write "+expireNodest+" 0")
+	s.gone = nil
+	return s.tell(append(orders, s.set(c)...))
 }
 
-// restore adds a run of ipvsadm -R to a line of shell. Programs are dear in a guest, so there is one for many commands.
-func (s *lvs) restore(line *string, commands []string) error {
-	path, err := s.guest.File(strings.Join(commands, "\n") + "\n")
-	*line += "ipvsadm -R < " + path + "; "
-	return err
-}
-
-// set returns the line of shell that gives the guest a case's services and settings.
-func (s *lvs) set(c *testCase) (line string, err error) {
-	var add []string
+// set returns the orders that give the guest a case's services and settings, and notes those that take the services back.
+func (s *lvs) set(c *testCase) (orders []string) {
 	for _, v := range c.services {
-		listen, _ := endpoint(v.listen, c.family)
-		who := map[string]string{"tcp": "-t ", "udp": "-u "}[v.proto] + listen.String()
 		flags := ""
 		if len(v.flags) > 0 {
 			flags = " -b " + strings.Join(v.flags, ",")
 		}
-		add = append(add, fmt.Sprintf("-A %s -s %s%s", who, v.scheduler, flags))
+		who := serviceArgs(v, c.family)
+		orders = append(orders, fmt.Sprintf("ipvsadm -A %s -s %s%s", who, v.scheduler, flags))
 		for _, r := range slices.Backward(v.servers) { // its list is newest first
-			add = append(add, fmt.Sprintf("-a %s %s", who, serverArgs(v, r, c.family)))
+			orders = append(orders, fmt.Sprintf("ipvsadm -a %s %s", who, serverArgs(v, r, c.family)))
 		}
-		s.gone = append(s.gone, "-D "+who)
+		s.gone = append(s.gone, "ipvsadm -D "+who)
 	}
-	if err := s.restore(&line, add); err != nil {
-		return "", err
-	}
-	for i, kv := range c.sysctls { // what was is kept in a variable of the guest's shell
-		line += fmt.Sprintf("read -r old%d < /proc/sys/%s; echo %s > /proc/sys/%[2]s; ", i, kv[0], kv[1])
-		s.undo = append(s.undo, fmt.Sprintf("echo $old%d > /proc/sys/%s; ", i, kv[0]))
+	for _, kv := range c.sysctls {
+		orders = append(orders, "set /proc/sys/"+kv[0]+" "+kv[1])
 	}
 	if c.timeouts != [3]int{} {
-		line += fmt.Sprintf("ipvsadm --set %d %d %d; ", c.timeouts[0], c.timeouts[1], c.timeouts[2])
-		s.undo = append(s.undo, "ipvsadm --set 900 120 300; ")
+		orders = append(orders, fmt.Sprintf("ipvsadm --set %d %d %d", c.timeouts[0], c.timeouts[1], c.timeouts[2]))
+		s.gone = append(s.gone, "ipvsadm --set 900 120 300")
 	}
 	for l, mtu := range c.mtu {
 		if mtu > 0 {
-			line += fmt.Sprintf("ip link set vec%d mtu %d; ", l, mtu)
-			s.undo = append(s.undo, fmt.Sprintf("ip link set vec%d mtu 1500; ip route flush cache; ", l))
+			orders = append(orders, fmt.Sprintf("set /sys/class/net/vec%d/mtu %d", l, mtu))
+			s.gone = append(s.gone, "write "+sys+"ipv4/route/flush 1", "write "+sys+"ipv6/route/flush 1")
 		}
 	}
-	return line, nil
+	return orders
+}
+
+func serviceArgs(v *virtualService, family int) string {
+	listen, _ := endpoint(v.listen, family)
+	return map[string]string{"tcp": "-t ", "udp": "-u "}[v.proto] + listen.String()
 }
 
 func serverArgs(v *virtualService, r realServer, family int) string {
@@ -182,14 +213,12 @@ func serverArgs(v *virtualService, r realServer, family int) string {
 
 func (s *lvs) SetWeight(r realServer) error {
 	v := s.c.services[0]
-	listen, _ := endpoint(v.listen, s.c.family)
-	_, err := s.guest.Run(fmt.Sprintf("ipvsadm -e %s%s %s", map[string]string{"tcp": "-t ", "udp": "-u "}[v.proto], listen, serverArgs(v, r, s.c.family)))
-	return err
+	return s.tell([]string{fmt.Sprintf("ipvsadm -e %s %s", serviceArgs(v, s.c.family), serverArgs(v, r, s.c.family))})
 }
 
 // Conns reads /proc/net/ip_vs_conn: protocol, three ends of address and port in hexadecimal, state, seconds left.
 func (s *lvs) Conns() (list []connection, err error) {
-	lines, err := s.guest.Run(readFile("/proc/net/ip_vs_conn"))
+	lines, err := s.ask("expired", "cat "+connFile)
 	if err != nil || len(lines) == 0 {
 		return nil, err
 	}
@@ -198,12 +227,9 @@ func (s *lvs) Conns() (list []connection, err error) {
 		if len(w) < 9 {
 			return nil, fmt.Errorf("connection %q", l)
 		}
-		left, err := strconv.Atoi(w[8])
+		left, err := strconv.Atoi(w[connExpires])
 		if err != nil {
 			return nil, fmt.Errorf("connection %q: %w", l, err)
-		}
-		if left == 0 {
-			continue // ended, and only waits for its timer
 		}
 		// The kernel cuts to whole seconds.
 		c := connection{proto: w[0], state: w[7], expires: time.Duration(left)*time.Second + 500*time.Millisecond}
@@ -235,12 +261,9 @@ func hexEnd(addr, port string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(a, uint16(n)), err
 }
 
-// readFile is cat without a program.
-func readFile(path string) string { return `while read -r l; do echo "$l"; done < ` + path }
-
 // Counts reads /proc/net/ip_vs: a line for each server, "-> ADDRESS:PORT FORWARD WEIGHT ACTIVE INACTIVE", its ends in hexadecimal.
 func (s *lvs) Counts() (lines []string, err error) {
-	said, err := s.guest.Run(readFile("/proc/net/ip_vs"))
+	said, err := s.ask("expired", "cat /proc/net/ip_vs")
 	if err != nil {
 		return nil, err
 	}

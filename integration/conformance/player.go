@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"tapdirector/stack/packettest"
@@ -45,8 +46,8 @@ type player struct {
 	c     *testCase
 	m     memory
 	ids   map[uint16]bool
-	seq   uint16
-	free  bool // which connection went where does not matter: "from anywhere"
+	known map[string]bool // hosts that have spoken to the director
+	free  bool            // which connection went where does not matter: "from anywhere"
 	trace []string
 	lines []string // of the step in hand
 }
@@ -126,10 +127,8 @@ func (p *player) frame(s *step) error {
 	if err != nil {
 		return err
 	}
-	if slices.Contains(s.args, "echo") {
-		if err := p.acquaint(); err != nil {
-			return err
-		}
+	if err := p.acquaint(l, b); err != nil {
+		return err
 	}
 	out, err := p.exchange(l, b)
 	for _, d := range out {
@@ -138,20 +137,42 @@ func (p *player) frame(s *step) error {
 	return err
 }
 
-// acquaint lets the client ping the director until it is answered: what the director's own host says to somebody whose MAC it must ask for first
-// comes when it comes, and a marker does not tell.
-func (p *player) acquaint() error {
-	_, b, err := buildFrame(p.c, &memory{}, &step{verb: ">", args: []string{"client", "->", "dip", "echo"}})
+// acquaint lets the sender of a frame ping the director until it is answered: what the director's own host says to somebody whose MAC it must ask
+// for first comes when it comes, and a marker does not tell.
+func (p *player) acquaint(l link, frame []byte) error {
+	h, ok := senderOf(frame)
+	if !ok || h.local() || h.link != l || p.known[h.name] {
+		return nil
+	}
+	if p.known == nil {
+		p.known = map[string]bool{}
+	}
+	p.known[h.name] = true
+	before := p.m
+	defer func() { p.m = before }()
+	dip := [...]string{"dip", "indip"}[l]
+	_, b, err := buildFrame(p.c, &memory{}, &step{verb: [...]string{">", "<"}[l], args: []string{h.name, "->", dip, "echo"}})
 	if err != nil {
 		return err
 	}
-	for range maxPings {
-		if out, err := p.exchange(ext, b); err != nil || len(out) > 0 {
+	for limit := time.Now().Add(silentLimit); time.Now().Before(limit); {
+		if out, err := p.exchange(l, b); err != nil || len(out) > 0 {
 			return err
 		}
 		time.Sleep(answerTime)
 	}
 	return errSilent
+}
+
+// senderOf finds the host that a frame comes from.
+func senderOf(b []byte) (host, bool) {
+	switch {
+	case len(b) >= ethLen+20 && b[12] == 8 && b[13] == 0:
+		return hostOf(netip.AddrFrom4([4]byte(b[ethLen+12:])))
+	case len(b) >= ethLen+40 && b[12] == 0x86 && b[13] == 0xdd:
+		return hostOf(netip.AddrFrom16([16]byte(b[ethLen+8:])))
+	}
+	return host{}, false
 }
 
 // exchange sends a frame and returns what left before the side was done with it, by link.
@@ -194,29 +215,31 @@ func (p *player) remember(b []byte) {
 	p.m.server = netip.AddrPortFrom(addr(1), binary.BigEndian.Uint16(b[at+2:]))
 }
 
-// markers: the probe of each link pings the director's address there, again when the answer is late: user-mode Linux on a busy machine sometimes
-// misses that a frame has come until the next one does.
+// A marker is two pings of a link's probe: one to the director, whose answer leaves by this link, and one through the director to the other link's
+// probe, which leaves by that. What a frame brings leaves before the marker that was sent behind it. It is sent again when it is late: user-mode
+// Linux on a busy machine sometimes misses that a frame has come until the next one does.
 const (
-	markerID  = 0x7d7d
-	pingLimit = 400 * time.Millisecond
-	maxPings  = 15
+	markerID    = 0x7d7d
+	firstLimit  = 20 * time.Millisecond // then twice that, and so on
+	pingLimit   = 640 * time.Millisecond
+	silentLimit = 20 * time.Second
 
 	answerTime = 10 * time.Millisecond // for what waited for a MAC to leave: tapdirector's own host has a goroutine for that
 	maxRounds  = 6
 )
+
+// markers numbers them, those of all players: a late one is never taken for another.
+var markers atomic.Uint32
 
 var errSilent = errors.New("the director does not answer a ping")
 
 // settle waits until the side has done with the frame that came in by link l, and all that followed from it, and returns what left.
 func (p *player) settle(l link) (out []departure, err error) {
 	for range maxRounds {
-		asked := false
-		for _, m := range []link{l, 1 - l} {
-			more, a, err := p.marker(m)
-			out, asked = append(out, more...), asked || a
-			if err != nil {
-				return out, err
-			}
+		more, asked, err := p.marker(l)
+		out = append(out, more...)
+		if err != nil {
+			return out, err
 		}
 		if !asked && !p.side.Busy() {
 			return out, nil
@@ -226,58 +249,68 @@ func (p *player) settle(l link) (out []departure, err error) {
 	return out, errors.New("the director does not come to rest")
 }
 
-// marker pings through a link and collects what leaves before the answer; asked says that there was a question among it.
+// marker sends one into link l and collects what leaves before it has come out of both; asked says that there was a question among it.
 func (p *player) marker(l link) (out []departure, asked bool, err error) {
-	p.seq++
-	probe, dip := [...]string{"probe", "inprobe"}[l], [...]string{"dip", "indip"}[l]
-	from, _ := hostNamed(probe, 4)
-	to, _ := hostNamed(dip, 4)
-	ping := packettest.Spec{
-		SrcMAC: from.mac, DstMAC: to.mac, Src: netip.AddrPortFrom(from.addr, 0), Dst: netip.AddrPortFrom(to.addr, 0),
-		Proto: packettest.ICMP, ICMPType: 8, ICMPID: markerID, ICMPSeq: p.seq,
+	seq := uint16(markers.Add(1))
+	probes, dips := [...]string{"probe", "inprobe"}, [...]string{"dip", "indip"}
+	var pings [numLinks][]byte
+	for i, name := range []string{dips[l], probes[1-l]} {
+		from, _ := hostNamed(probes[l], 4)
+		to, _ := hostNamed(name, 4)
+		ping := packettest.Spec{
+			SrcMAC: from.mac, DstMAC: ourMAC[l], Src: netip.AddrPortFrom(from.addr, 0), Dst: netip.AddrPortFrom(to.addr, 0),
+			Proto: packettest.ICMP, ICMPType: 8, ICMPID: markerID, ICMPSeq: seq,
+		}
+		pings[i] = ping.Bytes()
 	}
-	for range maxPings {
-		if err := p.side.Send(l, ping.Bytes()); err != nil {
-			return out, asked, err
+	var seen [numLinks]bool // by that link
+	wait, limit := firstLimit, time.Now().Add(silentLimit)
+	for time.Now().Before(limit) {
+		for _, b := range pings {
+			if err := p.side.Send(l, b); err != nil {
+				return out, asked, err
+			}
 		}
-		more, a, done, err := p.await(p.seq)
+		more, a, err := p.await(seq, &seen, wait)
 		out, asked = append(out, more...), asked || a
-		if done || err != nil {
+		if seen == [numLinks]bool{true, true} || err != nil {
 			return out, asked, err
 		}
+		wait = min(wait*2, pingLimit)
 	}
 	return out, asked, fmt.Errorf("by %v: %w", l, errSilent)
 }
 
-// await collects what leaves until the answer to a marker; done is false when that is late.
-func (p *player) await(seq uint16) (out []departure, asked, done bool, err error) {
-	limit := time.NewTimer(pingLimit)
+// await collects what leaves until a marker has come out of both links, or is late.
+func (p *player) await(seq uint16, seen *[numLinks]bool, wait time.Duration) (out []departure, asked bool, err error) {
+	limit := time.NewTimer(wait)
 	defer limit.Stop()
-	for {
+	for *seen != [numLinks]bool{true, true} {
 		select {
 		case d := <-p.side.Departures():
-			n, marker := markerOf(d.frame)
-			if marker && n == seq {
-				return out, asked, true, nil
+			if n, marker := markerOf(d.frame); marker {
+				seen[d.link] = seen[d.link] || n == seq
+				continue
 			}
 			answered, err := p.answer(d)
 			if err != nil {
-				return out, asked, false, err
+				return out, asked, err
 			}
 			asked = asked || answered
-			if !answered && !marker && !isChatter(d.frame) {
+			if !answered && !isChatter(d.frame) {
 				out = append(out, d)
 			}
 		case <-limit.C:
-			return out, asked, false, nil
+			return out, asked, nil
 		}
 	}
+	return out, asked, nil
 }
 
-// markerOf returns the number of the marker that b answers.
+// markerOf returns the number of the marker that b is of.
 func markerOf(b []byte) (uint16, bool) {
 	const icmp = ethLen + 20
-	if len(b) < icmp+8 || b[12] != 8 || b[13] != 0 || b[ethLen+9] != 1 || b[icmp] != 0 || binary.BigEndian.Uint16(b[icmp+4:]) != markerID {
+	if len(b) < icmp+8 || b[12] != 8 || b[13] != 0 || b[ethLen+9] != 1 || b[icmp] != 0 && b[icmp] != 8 || binary.BigEndian.Uint16(b[icmp+4:]) != markerID {
 		return 0, false
 	}
 	return binary.BigEndian.Uint16(b[icmp+6:]), true

@@ -12,7 +12,17 @@ type outcome struct {
 	lvs, us   []string // traces
 	lvsErr    error
 	usErr     error
-	unlikeOld bool // LVS did not do what was kept of it
+	kept      []string // LVS's trace of an earlier run
+	unlikeOld bool     // LVS did not do what was kept of it
+}
+
+// play plays the case to both; without an LVS, what was kept is what it did.
+func (o *outcome) play(lvs side, us *us) {
+	if o.lvs = o.kept; lvs != nil {
+		o.lvs, o.lvsErr = play(lvs, o.c)
+	}
+	o.us, o.usErr = play(us, o.c)
+	o.unlikeOld = o.kept != nil && !slices.Equal(o.kept, o.lvs)
 }
 
 // same reports whether both sides did the same.
