@@ -71,12 +71,33 @@ func (w *World) Join() error {
 }
 
 // AttachTap makes the director's TAP of a LAN, which some process holds, a port of that LAN's bridge, and brings it up.
-func (w *World) AttachTap(lan string) error {
-	if err := w.director.plug(tapNames[lan], bridgeName(lan)); err != nil {
+func (w *World) AttachTap(lan string) error { return w.Attach(tapNames[lan], lan) }
+
+// Attach makes a link of the director's namespace a port of a LAN's bridge, and brings it up.
+func (w *World) Attach(link, lan string) error {
+	if err := w.director.plug(link, bridgeName(lan)); err != nil {
 		return err
 	}
-	return w.director.linkUp(tapNames[lan])
+	return w.director.linkUp(link)
 }
+
+// AddTAP makes a TAP in the director's namespace that some process there, a guest, will open by its name, as a port of a LAN's bridge. It is up before: a
+// guest that cannot write its first frame gives up for good.
+func (w *World) AddTAP(name, lan string) error {
+	t := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: name, MTU: w.plan.MTU(lan)}, Mode: netlink.TUNTAP_MODE_TAP,
+		Flags: netlink.TUNTAP_VNET_HDR | netlink.TUNTAP_NO_PI}
+	err := w.director.Do(func() error { return netlink.LinkAdd(t) })
+	if err != nil {
+		return fmt.Errorf("TAP %s in %s: %w", name, w.director.Name, err)
+	}
+	return w.Attach(name, lan)
+}
+
+// Address gives a link of the namespace an address.
+func (n *Namespace) Address(link string, p netip.Prefix) error { return n.address(link, p) }
+
+// Route sends what the namespace has for some network by way of a neighbour.
+func (n *Namespace) Route(to netip.Prefix, via netip.Addr) error { return n.route(to, via) }
 
 // Neighbour tells the namespace for good what hardware address an address on a link has: it will not ask.
 func (n *Namespace) Neighbour(link string, a netip.Addr, mac net.HardwareAddr) error {

@@ -27,6 +27,18 @@ func (n *Namespace) Counters() (map[string]uint64, error) {
 // full socket buffer could not take are no such errors, although UDP's InErrors counts them.
 func (n *Namespace) Errors() (map[string]uint64, error) {
 	counters, err := n.Counters()
+	return broken(counters), err
+}
+
+// ErrorsIn is Errors of another kernel: what its /proc/net/snmp and snmp6 say.
+func ErrorsIn(snmp, snmp6 string) map[string]uint64 {
+	counters := map[string]uint64{}
+	snmpLines(bufio.NewScanner(strings.NewReader(snmp)), counters)
+	snmp6Lines(bufio.NewScanner(strings.NewReader(snmp6)), counters)
+	return broken(counters)
+}
+
+func broken(counters map[string]uint64) map[string]uint64 {
 	broken := map[string]uint64{}
 	for name, v := range counters {
 		switch {
@@ -41,7 +53,7 @@ func (n *Namespace) Errors() (map[string]uint64, error) {
 			broken[name] = v
 		}
 	}
-	return broken, err
+	return broken
 }
 
 func readFile(path string, into map[string]uint64, parse func(*bufio.Scanner, map[string]uint64)) error {

@@ -25,6 +25,9 @@ type Options struct {
 	// in this process.
 	Program []string
 
+	// Config is the lb.toml of a bare world's director instead of the plan's; "": the plan's.
+	Config string
+
 	// Log takes what the director logs; nil: the spec's logger, if it runs in this process, else nobody.
 	Log io.Writer
 
@@ -142,6 +145,9 @@ func (w *World) startDirector(o Options) error {
 	start := startHere
 	if len(o.Program) > 0 {
 		start = startChild
+	}
+	if o.Config != "" {
+		w.config = o.Config
 	}
 	r, err := start(w.director, o, w.config)
 	if err == nil {

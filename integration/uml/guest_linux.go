@@ -40,6 +40,20 @@ type Options struct {
 	Modules []string // loaded in this order, each after what it needs
 }
 
+// Available says what a guest lacks here, or nil.
+func Available() error {
+	for _, path := range []string{program, busybox, "/usr/sbin/ip"} {
+		if _, err := exec.LookPath(path); err != nil {
+			return fmt.Errorf("%w (%s)", err, packages)
+		}
+	}
+	_, _, err := moduleList(nil)
+	return err
+}
+
+// packages is where it comes from.
+const packages = "Debian: apt-get install user-mode-linux busybox-static iproute2"
+
 // Guest is a running one.
 type Guest struct {
 	dir     string // its init and its sockets
@@ -93,7 +107,7 @@ func (g *Guest) Console() string {
 func (g *Guest) start(ns *netlab.Namespace, initPath string, o Options) error {
 	path, err := exec.LookPath(program)
 	if err != nil {
-		return fmt.Errorf("%w (Debian: apt-get install user-mode-linux busybox-static iproute2)", err)
+		return fmt.Errorf("%w (%s)", err, packages)
 	}
 	theirIn, ourIn, err := os.Pipe()
 	if err != nil {
@@ -127,7 +141,7 @@ func (g *Guest) start(ns *netlab.Namespace, initPath string, o Options) error {
 func moduleList(modules []string) (release string, list []string, err error) {
 	dirs, _ := filepath.Glob(filepath.Join(moduleRoot, "*", "modules.dep"))
 	if len(dirs) != 1 {
-		return "", nil, fmt.Errorf("expected the modules of one kernel in %s, found %q", moduleRoot, dirs)
+		return "", nil, fmt.Errorf("expected the modules of one kernel in %s, found %q (%s)", moduleRoot, dirs, packages)
 	}
 	text, err := os.ReadFile(dirs[0])
 	if err != nil {
@@ -166,7 +180,7 @@ func initScript(release string, modules []string) string {
 		fmt.Fprintf(&b, "%s mount -t %s none %s\n", busybox, kind, at)
 	}
 	fmt.Fprintf(&b, "%[1]s mknod /dev/ttyS0 c 4 64\n%[1]s mknod /dev/null c 1 3\n", busybox)
-	b.WriteString("export PATH=/usr/sbin:/usr/bin:/sbin:/bin\n")
+	b.WriteString("export PATH=/usr/sbin:/usr/bin:/sbin:/bin\nip() { /usr/sbin/ip \"$@\"; }\n") // busybox's own ip knows less
 	for _, m := range modules {
 		fmt.Fprintf(&b, "insmod %s\n", m)
 	}
@@ -213,6 +227,12 @@ func (g *Guest) File(text string) (path string, err error) {
 	g.files++
 	path = filepath.Join(g.dir, fmt.Sprintf("file%d", g.files))
 	return path, os.WriteFile(path, []byte(text), 0o600)
+}
+
+// ReadFile reads a file of the guest's, without a program: those are dear in a guest.
+func (g *Guest) ReadFile(path string) (string, error) {
+	lines, err := g.Run(`while read -r l; do echo "$l"; done < ` + path)
+	return strings.Join(lines, "\n"), err
 }
 
 // read returns the lines of one answer.
