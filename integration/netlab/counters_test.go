@@ -4,6 +4,7 @@ package netlab
 
 import (
 	"bufio"
+	"maps"
 	"net/netip"
 	"strings"
 	"testing"
@@ -23,6 +24,14 @@ func TestCounterFiles(t *testing.T) {
 		if got[name] != v {
 			t.Errorf("%s is %d, want %d", name, got[name], v)
 		}
+	}
+}
+
+// What another kernel's files say, only what is against frames, and no datagram that a full buffer lost.
+func TestErrorsIn(t *testing.T) {
+	got := ErrorsIn("Tcp: InSegs InCsumErrors\nTcp: 10 2\nUdp: InErrors RcvbufErrors\nUdp: 5 5\n", "Udp6InErrors 3\nUdp6RcvbufErrors 1\n")
+	if want := map[string]uint64{"Tcp.InCsumErrors": 2, "Udp6InErrors": 2}; !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 
