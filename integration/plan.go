@@ -129,6 +129,9 @@ func (p *Plan) Translates() bool { return p.Spec.Method == "nat" || p.Spec.Metho
 // addr returns host n's address in the subnet of a LAN; n is written as it is, so 11 is .11 and also ::11.
 func (p *Plan) addr(lan string, n int) netip.Addr { return p.prefix(lan, n).Addr() }
 
+// At returns the address of host n in the subnet of a LAN, and its prefix length; n is written as it is, so 11 is .11 and also ::11.
+func (p *Plan) At(lan string, n int) netip.Prefix { return p.prefix(lan, n) }
+
 func (p *Plan) prefix(lan string, n int) netip.Prefix { return prefix(p.Spec.Family, lan, n) }
 
 func prefix(family int, lan string, n int) netip.Prefix {

@@ -7,6 +7,7 @@ import (
 
 	"tapdirector/director"
 	"tapdirector/integration/app"
+	"tapdirector/tap"
 )
 
 // World is a running lab: every host is up, every server listens, the director runs.
@@ -42,4 +43,43 @@ type Observer func(point, dir string, frame []byte)
 type Observable interface {
 	// Observe adds an observer.
 	Observe(o Observer)
+}
+
+// Hosts is a World whose hosts do more than their part of the plan. A host is named as in the plan: "client", "s1".
+type Hosts interface {
+	// DialFrom connects a host's socket to an address. A from that is valid is the socket's own address and port, which a connection that is over may have had
+	// before; port 0 is any.
+	DialFrom(ctx context.Context, host, network string, from, to netip.AddrPort) (net.Conn, error)
+
+	// Serve lets server i, counted from 0, answer at another address or port as well, by TCP and UDP.
+	Serve(i int, at netip.AddrPort) error
+
+	// AddAddress gives a host another address on its first leg.
+	AddAddress(host string, p netip.Prefix) error
+}
+
+// Directed is a World whose director can be started anew and told what lb.toml does not say.
+type Directed interface {
+	// Restart ends the director and starts one with the same lb.toml, which knows nothing of any connection.
+	Restart() error
+
+	// SetWeight is director.SetWeight.
+	SetWeight(service string, server netip.AddrPort, weight int) error
+}
+
+// Wired is a World whose wire can be reached by hand.
+type Wired interface {
+	// Inject sends a frame from the client's place on its LAN.
+	Inject(f *tap.Frame) error
+
+	// Retransmitted returns how many SYNs of the client had to be sent again, and maybe other segments of its.
+	Retransmitted() uint64
+}
+
+// Lab is a World with all of these.
+type Lab interface {
+	World
+	Hosts
+	Directed
+	Wired
 }

@@ -278,3 +278,34 @@ func TestPatternDependsOnSeedOnly(t *testing.T) {
 		t.Error("two seeds, one pattern")
 	}
 }
+
+// A connection that the client resets is counted; one that it closes is not. What failed otherwise is neither a reset nor refused.
+func TestResets(t *testing.T) {
+	overLoopback(t, func(t *testing.T, s *Server, tcp, _ string) {
+		closed := dial(t, "tcp", tcp)
+		if _, err := NewClient(closed, 0).Who(); err != nil {
+			t.Fatal(err)
+		}
+		closed.Close()
+		reset := dial(t, "tcp", tcp)
+		if _, err := NewClient(reset, 0).Who(); err != nil {
+			t.Fatal(err)
+		}
+		reset.(*net.TCPConn).SetLinger(0)
+		reset.Close()
+		waitTally(t, s, Tally{Conns: 2, Requests: 2, Resets: 1})
+	})
+	for _, err := range []error{nil, io.EOF, os.ErrDeadlineExceeded} {
+		if IsReset(err) || IsRefused(err) {
+			t.Errorf("%v is a reset or a refusal", err)
+		}
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if _, err := net.Dial("tcp", l.Addr().String()); !IsRefused(err) || IsReset(err) {
+		t.Errorf("%v is not a refusal", err)
+	}
+}

@@ -23,12 +23,14 @@ package app
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -92,4 +94,15 @@ func addrPort(a net.Addr) netip.AddrPort {
 		ap = a.AddrPort()
 	}
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// IsReset reports whether a connection failed because the other end reset it.
+func IsReset(err error) bool { return failedBy(err, syscall.ECONNRESET, "connection reset by peer") }
+
+// IsRefused reports whether nobody listens at the other end: it answered a SYN by a reset, or a datagram by port unreachable.
+func IsRefused(err error) bool { return failedBy(err, syscall.ECONNREFUSED, "connection was refused") }
+
+// failedBy reports whether err is the kernel's errno, or what gVisor's sockets have in its place.
+func failedBy(err error, errno syscall.Errno, text string) bool {
+	return errors.Is(err, errno) || err != nil && strings.Contains(err.Error(), text)
 }

@@ -24,6 +24,7 @@ type Tally struct {
 	Conns     uint64 // TCP connections accepted
 	Requests  uint64 // TCP requests answered
 	Datagrams uint64 // UDP requests answered
+	Resets    uint64 // TCP connections that the other end reset
 	In, Out   uint64 // bytes of content received and sent (SINK, SOURCE, UDP payloads)
 }
 
@@ -31,6 +32,7 @@ func (t *Tally) add(u Tally) {
 	t.Conns += u.Conns
 	t.Requests += u.Requests
 	t.Datagrams += u.Datagrams
+	t.Resets += u.Resets
 	t.In += u.In
 	t.Out += u.Out
 }
@@ -102,6 +104,9 @@ type peer struct {
 func (p *peer) request() bool {
 	p.extend()
 	line, err := readLine(p.r)
+	if IsReset(err) {
+		p.count(p.remote, Tally{Resets: 1})
+	}
 	if err != nil {
 		return false
 	}

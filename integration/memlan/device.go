@@ -1,6 +1,8 @@
 package memlan
 
 import (
+	"sync/atomic"
+
 	"tapdirector/integration"
 	"tapdirector/stack"
 	"tapdirector/tap"
@@ -10,7 +12,7 @@ import (
 // stands what a VLAN switch is: the tag says which switch a frame is for, and each switch gets it without.
 type device struct {
 	dev  *tap.Device
-	mem  *tap.Memory
+	mem  atomic.Pointer[tap.Memory] // another one after a restart of the director
 	port *Port
 	plan integration.Interface
 }
@@ -18,22 +20,30 @@ type device struct {
 // newDevice makes a device and plugs it in.
 func newDevice(w *World, i integration.Interface) *device {
 	d := &device{plan: i}
-	on := w.Plan.Offload(i.Name)
-	if i.VLAN != 0 && len(w.devices) > 0 {
-		d.dev, d.mem = w.devices[0].dev, w.devices[0].mem
-	} else {
-		d.dev, d.mem = tap.NewMemory(tap.MemoryOptions{
-			Name:      "tap-" + i.Name,
-			Queues:    w.Plan.Spec.Queues,
-			MTU:       w.Plan.MTU(i.Name),
-			Offload:   tap.Offload{Csum: on, TSO4: on, TSO6: on, USO: on},
-			KernelMAC: tap.MAC{0x02, 0, 0, 0, 0xbb, i.MAC[5]},
-		})
-		d.mem.OnWrite(func(_ int, f *tap.Frame) { w.fromDirector(d, f) })
-	}
+	d.open(w)
 	d.port = w.switches[i.Name].Plug("director/"+i.Name, d.toDirector)
 	w.ports = append(w.ports, d.port)
 	return d
+}
+
+// open makes the tap.Memory of d, or takes the one of the trunk that d is part of.
+func (d *device) open(w *World) {
+	if d.plan.VLAN != 0 && len(w.devices) > 0 && w.devices[0] != d {
+		d.dev = w.devices[0].dev
+		d.mem.Store(w.devices[0].mem.Load())
+		return
+	}
+	on := w.Plan.Offload(d.plan.Name)
+	dev, mem := tap.NewMemory(tap.MemoryOptions{
+		Name:      "tap-" + d.plan.Name,
+		Queues:    w.Plan.Spec.Queues,
+		MTU:       w.Plan.MTU(d.plan.Name),
+		Offload:   tap.Offload{Csum: on, TSO4: on, TSO6: on, USO: on},
+		KernelMAC: tap.MAC{0x02, 0, 0, 0, 0xbb, d.plan.MAC[5]},
+	})
+	mem.OnWrite(func(_ int, f *tap.Frame) { w.fromDirector(d, f) })
+	d.dev = dev
+	d.mem.Store(mem)
 }
 
 // toDirector delivers a frame from the interface's switch.
@@ -44,7 +54,7 @@ func (d *device) toDirector(f *tap.Frame) {
 		stack.PushTag(&g, d.plan.VLAN)
 		f = &g
 	}
-	d.mem.Send(queue, f)
+	d.mem.Load().Send(queue, f)
 }
 
 // fromDirector takes a frame that the director wrote to d, or to the trunk that d is part of.

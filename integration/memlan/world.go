@@ -31,8 +31,11 @@ type World struct {
 	hosts    []*Host // of the servers
 	servers  []*app.Server
 	director *director.Director
+	running  *running // the director's task
 	faults   faults
+	injector *Port // see Inject; nil until then
 
+	ctx    context.Context // of all tasks
 	cancel context.CancelFunc
 	tasks  *errgroup.Group
 	once   sync.Once
@@ -47,20 +50,20 @@ func New(s integration.Spec) (*World, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	tasks, ctx := errgroup.WithContext(ctx)
-	w := &World{Plan: plan, Config: plan.Config(nil), switches: map[string]*Switch{}, cancel: cancel, tasks: tasks}
-	if err := w.build(ctx); err != nil {
+	w := &World{Plan: plan, Config: plan.Config(nil), switches: map[string]*Switch{}, ctx: ctx, cancel: cancel, tasks: tasks}
+	if err := w.build(); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
 	return w, nil
 }
 
 // build goes from the wire to what hangs on it; the director comes last, so that it finds its servers.
-func (w *World) build(ctx context.Context) error {
+func (w *World) build() error {
 	for _, lan := range w.Plan.LANs {
 		w.switches[lan] = NewSwitch()
 	}
 	for i, plan := range w.Plan.Servers {
-		if err := w.addServer(ctx, plan, byte(11+i)); err != nil {
+		if err := w.addServer(plan, byte(11+i)); err != nil {
 			return err
 		}
 	}
@@ -69,48 +72,60 @@ func (w *World) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return w.startDirector(ctx)
+	for _, i := range w.Plan.Interfaces {
+		w.devices = append(w.devices, newDevice(w, i))
+	}
+	return w.startDirector()
 }
 
-func (w *World) addServer(ctx context.Context, plan integration.Host, n byte) error {
+func (w *World) addServer(plan integration.Host, n byte) error {
 	h, err := newHost(w, plan, n)
 	w.hosts = append(w.hosts, h)
 	if err != nil {
 		return err
 	}
-	l, err := h.Listen(plan.Listen)
+	w.servers = append(w.servers, &app.Server{Name: plan.Name})
+	return w.Serve(len(w.servers)-1, plan.Listen)
+}
+
+// Serve lets a server answer at an address.
+func (w *World) Serve(i int, at netip.AddrPort) error {
+	h, s := w.hosts[i], w.servers[i]
+	l, err := h.Listen(at)
 	if err != nil {
-		return fmt.Errorf("server %s: %w", plan.Name, err)
+		return fmt.Errorf("server %s: %w", s.Name, err)
 	}
-	p, err := h.ListenPacket(plan.Listen)
+	p, err := h.ListenPacket(at)
 	if err != nil {
 		l.Close()
-		return fmt.Errorf("server %s: %w", plan.Name, err)
+		return fmt.Errorf("server %s: %w", s.Name, err)
 	}
-	s := &app.Server{Name: plan.Name}
-	w.servers = append(w.servers, s)
-	w.tasks.Go(func() error { return s.Serve(ctx, l) })
-	w.tasks.Go(func() error { return s.ServePacket(ctx, p) })
+	w.tasks.Go(func() error { return s.Serve(w.ctx, l) })
+	w.tasks.Go(func() error { return s.ServePacket(w.ctx, p) })
 	return nil
 }
 
 // startDirector goes the way of main: the file's text, parsed, on devices.
-func (w *World) startDirector(ctx context.Context) error {
+func (w *World) startDirector() error {
 	config, err := conf.Parse(strings.NewReader(w.Config), "lb.toml")
 	if err != nil {
 		return fmt.Errorf("%w\nin:\n%s", err, w.Config)
 	}
 	var devices []*tap.Device
-	for _, i := range w.Plan.Interfaces {
-		d := newDevice(w, i)
-		w.devices = append(w.devices, d)
+	for _, d := range w.devices {
 		devices = append(devices, d.dev)
 	}
 	w.director, err = director.New(director.Options{Config: config, Devices: devices, Log: w.Plan.Spec.Log})
 	if err != nil {
 		return err
 	}
-	w.tasks.Go(func() error { return w.director.Run(ctx) })
+	ctx, cancel := context.WithCancel(w.ctx)
+	d, r := w.director, &running{cancel: cancel, done: make(chan struct{})}
+	w.running = r
+	w.tasks.Go(func() error {
+		defer close(r.done)
+		return d.Run(ctx)
+	})
 	return nil
 }
 
@@ -186,7 +201,7 @@ func (w *World) Plug(lan, name string, deliver func(f *tap.Frame)) *Port {
 func (w *World) SetDown(lan string, down bool) {
 	for _, d := range w.devices {
 		if d.plan.Name == lan {
-			d.mem.SetDown(down)
+			d.mem.Load().SetDown(down)
 		}
 	}
 }
@@ -195,9 +210,7 @@ func (w *World) SetDown(lan string, down bool) {
 func (w *World) Close() error {
 	w.once.Do(func() {
 		w.cancel()
-		for _, d := range w.devices {
-			w.err = errors.Join(w.err, d.dev.Close())
-		}
+		w.err = errors.Join(w.err, w.closeDevices())
 		w.err = errors.Join(w.err, w.tasks.Wait())
 		for _, h := range w.everyHost() {
 			h.close()

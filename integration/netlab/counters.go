@@ -10,13 +10,15 @@ import (
 	"strings"
 )
 
-// Counters returns the namespace's IP counters under the kernel's names, "Tcp.InCsumErrors" from /proc/net/snmp and
-// "Udp6InErrors" from snmp6.
+// Counters returns the namespace's IP counters under the kernel's names, "Tcp.InCsumErrors" from /proc/net/snmp,
+// "TcpExt.TCPSynRetrans" from netstat and "Udp6InErrors" from snmp6.
 func (n *Namespace) Counters() (map[string]uint64, error) {
 	counters := map[string]uint64{}
 	err := n.Do(func() error {
-		if err := readFile("/proc/thread-self/net/snmp", counters, snmpLines); err != nil {
-			return err
+		for _, path := range []string{"/proc/thread-self/net/snmp", "/proc/thread-self/net/netstat"} {
+			if err := readFile(path, counters, snmpLines); err != nil {
+				return err
+			}
 		}
 		return readFile("/proc/thread-self/net/snmp6", counters, snmp6Lines)
 	})

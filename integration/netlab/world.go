@@ -51,9 +51,12 @@ type World struct {
 
 	ends    []*tunnelEnd // of the servers, with tun
 	servers []*app.Server
-	stop    context.CancelFunc // of the servers
+	ctx     context.Context    // of the servers
+	stop    context.CancelFunc // its
 	serving sync.WaitGroup
+	options Options
 	running runner
+	hand    *os.File    // see Inject; nil until then
 	vlans   *vlanSwitch // of a trunk
 
 	mu       sync.Mutex
@@ -79,12 +82,12 @@ func NewWith(s integration.Spec, o Options) (*World, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &World{}
+	w := &World{options: o}
 	if w.plan, err = integration.NewPlan(s); err != nil {
 		return nil, err
 	}
-	w.config, o.logger = w.plan.Config(tapNames), w.plan.Spec.Log
-	if err := w.build(o); err != nil {
+	w.config, w.options.logger = w.plan.Config(tapNames), w.plan.Spec.Log
+	if err := w.build(); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
 	return w, nil
@@ -94,17 +97,14 @@ func NewWith(s integration.Spec, o Options) (*World, error) {
 var ErrBuild = errors.New("build namespaces, links and hosts")
 
 // build goes from nothing to a world at work.
-func (w *World) build(o Options) error {
+func (w *World) build() error {
 	if err := w.buildHosts(); err != nil {
 		return fmt.Errorf("%w: %w", ErrBuild, err)
 	}
 	if err := w.serve(); err != nil {
 		return err
 	}
-	if err := w.startDirector(o); err != nil {
-		return fmt.Errorf("start the director: %w", err)
-	}
-	if err := w.awaitDirector(); err != nil {
+	if err := w.startDirector(); err != nil {
 		return err
 	}
 	w.before = w.faults()
@@ -113,9 +113,8 @@ func (w *World) build(o Options) error {
 
 // serve starts an application server on each server, for TCP and for UDP.
 func (w *World) serve() error {
-	ctx, cancel := context.WithCancel(context.Background())
-	w.stop = cancel
-	for _, h := range w.hosts[1:] {
+	w.ctx, w.stop = context.WithCancel(context.Background())
+	for i, h := range w.hosts[1:] {
 		if w.plan.Spec.Method == "tun" {
 			e, err := h.openTunnelEnd(w.plan.Spec.Tunnel, h.plan.Addr())
 			if err != nil {
@@ -123,37 +122,29 @@ func (w *World) serve() error {
 			}
 			w.ends = append(w.ends, e)
 		}
-		s := &app.Server{Name: h.Name}
-		w.servers = append(w.servers, s)
-		at := h.plan.Listen.String()
-		l, err := h.Listen("tcp", at)
-		if err != nil {
+		w.servers = append(w.servers, &app.Server{Name: h.Name})
+		if err := w.Serve(i, h.plan.Listen); err != nil {
 			return err
 		}
-		w.serving.Go(func() { w.note(s.Serve(ctx, l)) })
-		p, err := h.ListenPacket("udp", at)
-		if err != nil {
-			return err
-		}
-		w.serving.Go(func() { w.note(s.ServePacket(ctx, p)) })
 	}
 	return nil
 }
 
-// startDirector runs the director in its namespace.
-func (w *World) startDirector(o Options) error {
+// startDirector runs the director in its namespace and waits for its first answer.
+func (w *World) startDirector() error {
 	start := startHere
-	if len(o.Program) > 0 {
+	if len(w.options.Program) > 0 {
 		start = startChild
 	}
-	if o.Config != "" {
-		w.config = o.Config
+	if w.options.Config != "" {
+		w.config = w.options.Config
 	}
-	r, err := start(w.director, o, w.config)
-	if err == nil {
-		w.running = r
+	r, err := start(w.director, w.options, w.config)
+	if err != nil {
+		return fmt.Errorf("start the director: %w", err)
 	}
-	return err
+	w.running = r
+	return w.awaitDirector()
 }
 
 // readyLimit bounds the wait for the director's first answer.
@@ -325,6 +316,9 @@ func (w *World) Close() error {
 	w.note(w.vlans.close())
 	for _, o := range watches {
 		o.stop()
+	}
+	if w.hand != nil {
+		w.note(w.hand.Close())
 	}
 	if w.clock != nil {
 		w.note(w.clock.Close())

@@ -24,11 +24,12 @@ import (
 
 // Options fit the table to a world.
 type Options struct {
-	Bytes   int64         // of content each way over one TCP connection; 0: what suits an in-memory world
-	Timeout time.Duration // of every single wait; 0: 20 s
-	DeafUDP bool          // hosts do not fit UDP to a path's MTU that they are told
-	Specs   []integration.Spec
-	Skip    func(integration.Spec) string // why a spec cannot be built here; "" to run it; nil: run all
+	Bytes    int64         // of content each way over one TCP connection; 0: what suits an in-memory world
+	Timeout  time.Duration // of every single wait; 0: 20 s
+	DeafUDP  bool          // hosts do not fit UDP to a path's MTU that they are told
+	Specs    []integration.Spec
+	Parallel bool                          // RunState: worlds side by side
+	Skip     func(integration.Spec) string // why a spec cannot be built here; "" to run it; nil: run all
 }
 
 // Build makes the world of a spec for one test, or fails or skips it. It need not close it.
