@@ -48,9 +48,28 @@ func packAddrs(client, other stack.Addr) uint64 {
 	return c<<32 | o&(1<<32-1)
 }
 
-// isNarrow reports whether all addresses of c are IPv4.
-func (c *Conn) isNarrow() bool {
-	return c.Client.Is4() && c.Virtual.Is4() && c.Local.Is4() && c.Server.Is4()
+// kind says how an entry is made.
+type kind uint8
+
+const (
+	narrow kind = iota // all addresses are in the entry
+	wide               // it has a second cell for them
+	numKinds
+)
+
+// kind returns narrow where all addresses of c are IPv4.
+func (c *Conn) kind() kind {
+	if c.Client.Is4() && c.Virtual.Is4() && c.Local.Is4() && c.Server.Is4() {
+		return narrow
+	}
+	return wide
+}
+
+func (e *entry) kind() kind {
+	if e.wide == 0 {
+		return narrow
+	}
+	return wide
 }
 
 // matches reports whether e is the connection that k asks for.

@@ -21,6 +21,9 @@ func (t *Table) Expire(now time.Duration) (expired int) {
 			busy = busy || !done
 		}
 	}
+	for i := range t.shards {
+		t.giveBack(&t.shards[i])
+	}
 	return expired
 }
 

@@ -11,7 +11,7 @@ import "math/bits"
 // Growth is one bucket at a time (linear hashing, Litwin 1980): when more than fill references per bucket are held, the
 // next bucket in turn is split in two by one more bit of the hash. So no packet ever pays for more than one split, about a dozen
 // references, however many connections there are; memory follows the number of connections exactly, and there are never two tables.
-// The index does not shrink.
+// Shrinking is the same backwards: the last bucket joins the one that it was split from.
 //
 //	split      buckets before split have been split in this round; there are size + split
 //	size       a power of two: buckets at the beginning of this round
@@ -22,6 +22,7 @@ import "math/bits"
 const (
 	slots = 12
 	fill  = 6 // references per bucket at which one more is made: 11 bytes a reference; 2 to 4 of 100 buckets overflow
+	spare = 2 // references per bucket at which one less will do
 )
 
 // bucket is one cache line of references. A zero tag is a free slot.
@@ -91,18 +92,27 @@ type index struct {
 	held      uint32 // references
 	overflows uint32 // free overflow buckets
 
-	store   *slab[bucket]
+	store   *slab[bucket] // of the buckets that hashes lead to
+	spill   *slab[bucket] // of the overflow buckets
 	entries *slab[entry]
+	firsts  []uint32 // of pages, in store
 }
 
 // firstBuckets is how many buckets an index has at first: few, so that small tables stay in the cache.
 const firstBuckets = 4
 
 // init makes an index with a page for its first buckets. pages is where its directory begins: empty, with room for one.
-func (x *index) init(pages []*[pageCells]bucket, store *slab[bucket], entries *slab[entry]) {
-	x.store, x.entries = store, entries
+func (x *index) init(pages []*[pageCells]bucket, store, spill *slab[bucket], entries *slab[entry]) {
+	x.store, x.spill, x.entries = store, spill, entries
 	x.size = firstBuckets
-	x.pages = append(pages, store.pageAt(store.page()))
+	x.pages = pages
+	x.addPage(store.page())
+}
+
+// addPage takes the page of store that begins with bucket first.
+func (x *index) addPage(first uint32) {
+	x.pages = append(x.pages, x.store.pageAt(first))
+	x.firsts = append(x.firsts, first)
 }
 
 // bucket returns the first bucket of a hash.
@@ -122,7 +132,7 @@ func (x *index) after(b *bucket) *bucket {
 	if b.next == 0 {
 		return nil
 	}
-	return x.store.at(b.next)
+	return x.spill.at(b.next)
 }
 
 // add adds a reference; false when there is no memory for it.
@@ -149,44 +159,54 @@ func (x *index) put(hash uint32, r ref) bool {
 		if b.next == 0 && !x.chain(b) {
 			return false
 		}
-		b = x.store.at(b.next)
+		b = x.spill.at(b.next)
 	}
 }
 
 // chain hangs an empty overflow bucket on b.
 func (x *index) chain(b *bucket) bool {
-	if x.overflows == 0 {
-		first := x.store.page()
-		if first == 0 {
-			return false
-		}
-		for i := first; i < first+pageCells; i++ {
-			x.release(i)
-		}
+	if !x.stock() {
+		return false
 	}
 	n := x.overflows
-	o := x.store.at(n)
+	o := x.spill.at(n)
 	x.overflows, o.next = o.next, 0
 	b.next = n
 	return true
 }
 
+// stock sees to it that there is a free overflow bucket.
+func (x *index) stock() bool {
+	if x.overflows != 0 {
+		return true
+	}
+	first := x.spill.page()
+	if first == 0 {
+		return false
+	}
+	for i := first; i < first+pageCells; i++ {
+		x.release(i)
+	}
+	return true
+}
+
 // release puts an overflow bucket on the free list.
 func (x *index) release(n uint32) {
-	*x.store.at(n) = bucket{next: x.overflows}
+	*x.spill.at(n) = bucket{next: x.overflows}
 	x.overflows = n
 }
 
 // remove takes a reference out; it must be there.
 func (x *index) remove(hash uint32, r ref) {
 	first := x.bucket(hash)
-	for prev, b := first, first; ; prev, b = b, x.store.at(b.next) {
+	for prev, b := first, first; ; prev, b = b, x.spill.at(b.next) {
 		for set := b.match(tagOf(hash)); set != 0; set &= set - 1 {
 			slot := slotOf(set)
 			if b.refs[slot] != r {
 				continue
 			}
 			b.setTag(slot, 0)
+			b.refs[slot] = 0 // a cell that is always there: deal looks at free slots too
 			x.held--
 			if b != first && b.empty() {
 				n := prev.next
@@ -194,6 +214,18 @@ func (x *index) remove(hash uint32, r ref) {
 				x.release(n)
 			}
 			return
+		}
+	}
+}
+
+// replace makes a reference one to another cell; it must be there.
+func (x *index) replace(hash uint32, r, by ref) {
+	for b := x.bucket(hash); ; b = x.spill.at(b.next) {
+		for set := b.match(tagOf(hash)); set != 0; set &= set - 1 {
+			if slot := slotOf(set); b.refs[slot] == r {
+				b.refs[slot] = by
+				return
+			}
 		}
 	}
 }
@@ -206,25 +238,49 @@ func (x *index) grow() {
 		if first == 0 {
 			return
 		}
-		x.pages = append(x.pages, x.store.pageAt(first))
+		x.addPage(first)
 	}
-	b := x.primary(x.split)
+	from := x.split
+	if x.split++; x.split == x.size {
+		x.size, x.split = 2*x.size, 0
+	}
+	x.dealOut(x.primary(from))
+}
+
+// shrink joins the last bucket with the one that it was split from; false when the index is as small as it should be.
+func (x *index) shrink() bool {
+	n := x.size + x.split - 1
+	if n < firstBuckets || x.held >= n*spare || !x.stock() { // The joined bucket may need one more than both had.
+		return false
+	}
+	if x.split == 0 {
+		x.size /= 2
+		x.split = x.size
+	}
+	x.split--
+	x.dealOut(x.primary(n))
+	if last := n >> pageShift; n&(pageCells-1) == 0 {
+		x.store.giveBack(x.firsts[last])
+		x.pages[last] = nil
+		x.pages, x.firsts = x.pages[:last], x.firsts[:last]
+	}
+	return true
+}
+
+// dealOut empties a bucket and its chain and puts their references where they now belong.
+func (x *index) dealOut(b *bucket) {
 	old := *b
 	*b = bucket{}
-	x.split++
 	x.deal(&old)
 	for n := old.next; n != 0; {
-		old = *x.store.at(n)
+		old = *x.spill.at(n)
 		x.release(n)
 		x.deal(&old)
 		n = old.next
 	}
-	if x.split == x.size {
-		x.size, x.split = 2*x.size, 0
-	}
 }
 
-// deal puts the references of a bucket where they now belong. It needs no new memory: the primary buckets take the first 12 of each half, and
+// deal puts the references of a bucket where they now belong. In a split it needs no new memory: the primary buckets take the first 12 of each half, and
 // the overflow buckets needed for the rest are never more than the chain so far gave back.
 func (x *index) deal(old *bucket) {
 	var hashes [slots]uint32

@@ -55,7 +55,7 @@ func wantMatch(t *testing.T, b *bucket, tags *[slots]uint8, tag uint8) {
 // newTestIndex is an index with slabs of its own.
 func newTestIndex(entries, buckets int) *index {
 	x := &index{}
-	x.init(nil, newSlab[bucket](buckets), newSlab[entry](entries))
+	x.init(nil, newSlab[bucket](buckets), newSlab[bucket](buckets), newSlab[entry](entries))
 	return x
 }
 
@@ -135,6 +135,12 @@ func fillAndDrain(t *testing.T, x *index, rng *rand.Rand, n int, hash func(*rand
 		if int(x.held) != len(held) {
 			t.Fatalf("holds %d, want %d", x.held, len(held))
 		}
+		for x.shrink() {
+			// As small as it gets.
+		}
+		if n := x.size + x.split; n > firstBuckets && x.held < (n-1)*spare || len(x.pages) != int(n+pageCells-1)/pageCells {
+			t.Fatalf("%d references in %d buckets of %d pages", x.held, n, len(x.pages))
+		}
 		for r, h := range held {
 			if !x.has(h, r) {
 				t.Fatalf("%x (hash %#x) is lost", r, h)
@@ -169,9 +175,11 @@ func TestIndexStaysFlat(t *testing.T) {
 // Without memory adding fails, growing does not, and nothing is lost.
 func TestIndexWithoutMemory(t *testing.T) {
 	x := newTestIndex(regionCells, 1)
-	x.store.regions = x.store.regions[:1]
-	for x.store.page() != 0 {
-		// Take all pages.
+	for _, s := range []*slab[bucket]{x.store, x.spill} {
+		s.regions = s.regions[:1]
+		for s.page() != 0 {
+			// Take all pages.
+		}
 	}
 	x.entries.page()
 	x.entries.page()

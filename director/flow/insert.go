@@ -130,7 +130,7 @@ func (t *Table) add(s *shard, forward, reply *key, n newcomer) Result {
 		s.stats.full++
 		return Full
 	}
-	i := t.take(s, n.conn.isNarrow())
+	i := t.take(s, n.conn.kind())
 	if i == 0 || !t.enter(s, i, forward, reply, n) {
 		t.live.Add(-1)
 		s.stats.full++
@@ -171,53 +171,4 @@ func (t *Table) enter(s *shard, i uint32, forward, reply *key, n newcomer) bool 
 		t.prove(e)
 	}
 	return true
-}
-
-// take returns a free entry, 0 when there is no memory.
-func (t *Table) take(s *shard, narrow bool) uint32 {
-	free := &s.freeNarrow
-	if !narrow {
-		free = &s.freeWide
-	}
-	if *free == 0 && !t.stock(free, narrow) {
-		return 0
-	}
-	i := *free
-	*free = t.entries.at(i).next
-	return i
-}
-
-// stock fills an empty free list with a page of entries; those for wide addresses get their second cell here, for good.
-func (t *Table) stock(free *uint32, narrow bool) bool {
-	first := t.entries.page()
-	if first == 0 {
-		return false
-	}
-	var wide uint32
-	if !narrow {
-		if wide = t.wides.page(); wide == 0 {
-			return false
-		}
-	}
-	cells := t.entries.pageAt(first)
-	for n := range cells {
-		cells[n].next = first + uint32(n) + 1
-		if !narrow {
-			cells[n].wide = wide + uint32(n)
-		}
-	}
-	cells[pageCells-1].next = 0
-	*free = first
-	return true
-}
-
-// give returns an entry that is in no index and no slot.
-func (t *Table) give(s *shard, i uint32) {
-	e := t.entries.at(i)
-	free := &s.freeNarrow
-	if e.wide != 0 {
-		free = &s.freeWide
-	}
-	e.next = *free
-	*free = i
 }

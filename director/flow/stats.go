@@ -2,7 +2,7 @@ package flow
 
 import "time"
 
-// Stats are the table's counters. All but Len and States only grow; Inserted = Expired + Reopened + Removed + Evicted + Len while nothing is under way
+// Stats are the table's counters. All but Bytes, Len and States only grow; Inserted = Expired + Reopened + Removed + Evicted + Len while nothing is under way
 // (shards are read one after the other).
 type Stats struct {
 	Inserted uint64 // connections made
@@ -14,6 +14,7 @@ type Stats struct {
 	Full     uint64 // not made: Options.Max
 	NoPort   uint64 // not made: no local port is free
 
+	Bytes  uint64         // memory of all connections now, in regions of up to 256 KiB
 	Len    int            // connections now
 	States [NumStates]int // connections now, by state
 }
@@ -41,6 +42,8 @@ func (t *Table) Stats() (sum Stats) {
 			sum.Len += int(n)
 		}
 	}
+	index := &t.shards[0].index
+	sum.Bytes = t.entries.bytes() + t.wides.bytes() + t.sequences.bytes() + t.pages.bytes() + index.store.bytes() + index.spill.bytes()
 	return sum
 }
 
@@ -51,6 +54,8 @@ const eachBatch = 16
 // call the table: no lock is held. Connections that come or go meanwhile may be passed or not; one that stays is passed, once, or rarely
 // twice when the table grows.
 func (t *Table) Each(now time.Duration, fn func(c *Conn, expires time.Duration) bool) {
+	t.listing.Add(1) // What shrinks meanwhile would move connections to where they are not looked for any more.
+	defer t.listing.Add(-1)
 	var batch []listed
 	for i := range t.shards {
 		s := &t.shards[i]

@@ -9,14 +9,15 @@
 //
 // A shard is an index from hash to entry (index.go), a timer wheel (wheel.go), and the lists of its free entries; the memory itself comes
 // from slabs that all shards share (slab.go, entry.go). Nothing in it is a pointer that the garbage collector would follow per connection.
-// Every growth is in small steps: a page of 64 entries, one bucket of the index. Memory is bounded by Options.Max.
+// Every growth, and every shrinking, is in small steps: a page of 64 entries, one bucket of the index. Memory is bounded by Options.Max.
 //
 // The life of a connection:
 //
 //  1. Touch   a packet of a known connection: find, advance the state, restart the timer, copy out. The fast path
 //  2. Insert  its first packet, after the scheduler has picked a server; InsertLocal where a local port must be chosen as well.
 //     In a full table it may take the place of one that is worth less (evict.go)
-//  3. Expire  the janitor, every 100 ms: connections whose time is over are forgotten, a bounded number per lock
+//  3. Expire  the janitor, every 100 ms: connections whose time is over are forgotten, a bounded number per lock; then memory that is not needed
+//     any more is given back (giveback.go)
 //
 // Time is passed in, since any beginning; the table never reads a clock.
 //
@@ -56,15 +57,17 @@ type Table struct {
 	hash     *hasher
 	entries  *slab[entry]
 	wides    *slab[wideAddrs]
-	timeouts [16]uint32 // ticks, by State
+	pages    *slab[page] // of entries, by number of page
+	timeouts [16]uint32  // ticks, by State
 	count    func(server uint32, active, inactive int32)
 	max      int64
 	evicted  func(server uint32)
 
 	watch     Watcher
 	sequences *slab[Sequence] // by the cell of an entry with the mark Followed
+	listing   atomic.Int32    // calls of Each under way
 
-	_    [56]byte // live changes with each new connection, what is above never
+	_    [40]byte // live changes with each new connection, what is above never
 	live atomic.Int64
 	_    [56]byte // the shards begin at a cache line
 
@@ -74,16 +77,15 @@ type Table struct {
 // shard is a part of the table behind one lock. Whole cache lines, so that neighbours do not slow each other; the first has all that a lookup
 // needs.
 type shard struct {
-	mu         sync.Mutex
-	index      index
-	freeNarrow uint32 // free entries, linked by next
-	freeWide   uint32
-	nextPort   uint8 // where InsertLocal starts to look
-	stats      shardStats
-	wheel      wheel
-	hand       uint32 // the bucket where evict looks next
+	mu       sync.Mutex
+	index    index
+	rooms    [numKinds]room // its entries
+	nextPort uint8          // where InsertLocal starts to look
+	stats    shardStats
+	wheel    wheel
+	hand     uint32 // the bucket where evict looks next
 
-	_ [4]byte // to whole lines
+	_ [44]byte // to whole lines
 }
 
 // shardStats is a shard's part of Stats.
@@ -103,6 +105,7 @@ func New(o Options) *Table {
 		hash:    newHasher(),
 		entries: newSlab[entry](cells),
 		wides:   newSlab[wideAddrs](cells),
+		pages:   newSlab[page](cells / pageCells),
 		count:   o.Count,
 		max:     int64(o.Max),
 		evicted: o.Evicted,
@@ -119,11 +122,12 @@ func New(o Options) *Table {
 		}
 		t.timeouts[s] = ticks(d)
 	}
-	buckets := newSlab[bucket](2 * cells)
+	t.entries.emptied = t.sequences.uncover
+	buckets, spill := newSlab[bucket](2*cells), newSlab[bucket](cells)
 	var pages [numShards]*[pageCells]bucket // side by side: a small table's directories are few cache lines
 	for i := range t.shards {
 		s := &t.shards[i]
-		s.index.init(pages[i:i:i+1], buckets, t.entries)
+		s.index.init(pages[i:i:i+1], buckets, spill, t.entries)
 		s.wheel.store = t.entries
 	}
 	return t
@@ -143,7 +147,7 @@ func (t *Table) find(s *shard, k *key) uint32 {
 		if b.next == 0 {
 			return 0
 		}
-		b = s.index.store.at(b.next)
+		b = s.index.spill.at(b.next)
 	}
 }
 

@@ -84,6 +84,19 @@ func (w *wheel) unfile(i uint32) {
 	}
 }
 
+// replace puts entry j, a copy of i, into i's place in its slot.
+func (w *wheel) replace(i, j uint32) {
+	e := w.store.at(i)
+	if e.prev&firstInSlot != 0 {
+		w.slots[e.prev&^firstInSlot] = j
+	} else {
+		w.store.at(e.prev).next = j
+	}
+	if e.next != 0 {
+		w.store.at(e.next).prev = j
+	}
+}
+
 // due returns an entry of a slot whose time has come, 0 when there is none left at the present tick.
 func (w *wheel) due() uint32 {
 	for level := uint32(0); level < levels; level++ {

@@ -1,0 +1,117 @@
+package flow
+
+import (
+	"math"
+	"math/bits"
+	"slices"
+)
+
+// Memory given back after a peak.
+//
+// Connections end in any order, so what is left of ten million lies scattered: hardly a page is empty of itself. So the janitor moves entries: where
+// a shard has more free entries than a quarter of those in use, and two pages more, it empties its page with the highest number into the others
+// and gives it back. As the slab hands out the lowest first, the pages that all shards keep gather in the low regions, and the high ones return to
+// the heap. The index gives up buckets at the same time.
+//
+// Each call of Expire does a page or a few for each shard, and then some buckets: under one lock some 64 entries are moved at most (BenchmarkGiveBack),
+// and ten million connections are given back within minutes of their end. Go's runtime then returns the memory to the system, in its own time: after its next
+// collection, within some minutes.
+
+const (
+	idlePages   = 2  // pages of free entries that a shard keeps beyond a quarter of those in use
+	shrinkBatch = 16 // buckets that an index gives up under one lock
+	pageWork    = 8  // giving back a page is as much work as moving so many entries
+)
+
+// giveBack does a piece of work towards giving back what shard s does not need.
+func (t *Table) giveBack(s *shard) {
+	t.giveBackEntries(s)
+	t.giveBackBuckets(s)
+}
+
+func (t *Table) giveBackEntries(s *shard) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k := range s.rooms {
+		r := &s.rooms[k]
+		for work := 0; work < pageCells/2 && r.spacious(); work += pageWork {
+			work += t.evacuate(s, r)
+		}
+	}
+}
+
+func (t *Table) giveBackBuckets(s *shard) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t.listing.Load() > 0 {
+		return
+	}
+	for n := 0; n < shrinkBatch && s.index.shrink(); n++ {
+		// One more bucket is gone.
+	}
+}
+
+// spacious reports whether r has more free entries than it should keep.
+func (r *room) spacious() bool {
+	return uint32(len(r.pages))*pageCells > r.used+r.used/4+idlePages*pageCells
+}
+
+// evacuate empties the page of r with the highest number and gives it back. The others have room: r is spacious. It returns how many entries it moved.
+func (t *Table) evacuate(s *shard, r *room) (moved int) {
+	n := slices.Max(r.pages)
+	p := t.pages.at(n)
+	if p.free != 0 {
+		t.unlink(r, n)
+	}
+	first := n << pageShift
+	for used := t.usedOf(p); used != 0; used &= used - 1 {
+		t.move(s, first+uint32(bits.TrailingZeros64(used)))
+		moved++
+	}
+	t.returnPage(r, n)
+	return moved
+}
+
+// usedOf returns which entries of a page are in use, a bit for each.
+func (t *Table) usedOf(p *page) uint64 {
+	used := uint64(math.MaxUint64)
+	for i := p.free; i != 0; i = t.entries.at(i).next {
+		used &^= 1 << (i % pageCells)
+	}
+	return used
+}
+
+// move gives the connection in entry i another entry; i itself is left as it was, in nobody's use.
+func (t *Table) move(s *shard, i uint32) {
+	e := t.entries.at(i)
+	s.rooms[e.kind()].used--
+	j := t.take(s, e.kind())
+	to := t.entries.at(j)
+	second := to.wide
+	*to = *e
+	to.wide = second
+	if second != 0 {
+		*t.wides.at(second) = *t.wides.at(e.wide)
+	}
+	if e.marks&Followed != 0 {
+		t.sequences.cover(j)
+		*t.sequences.at(j) = *t.sequences.at(i)
+	}
+	s.index.replace(e.hash[Forward], refOf(i, Forward), refOf(j, Forward))
+	if e.method.replies() {
+		s.index.replace(e.hash[Reply], refOf(i, Reply), refOf(j, Reply))
+	}
+	s.wheel.replace(i, j)
+}
+
+// returnPage gives page n of r, in no list and without a connection, back.
+func (t *Table) returnPage(r *room, n uint32) {
+	at := slices.Index(r.pages, n)
+	r.pages[at] = r.pages[len(r.pages)-1]
+	r.pages = r.pages[:len(r.pages)-1]
+	first := n << pageShift
+	if second := t.entries.at(first).wide; second != 0 {
+		t.wides.giveBack(second)
+	}
+	t.entries.giveBack(first)
+}
