@@ -133,7 +133,7 @@ func (d *draft) checkServer(at place, v *Service, s *Server, owner string) {
 	}
 	behind := s.Iface >= 0 && s.Via != a
 	switch {
-	case v.Method != "tun" && vip.IsValid() && a.Is4() != vip.Is4():
+	case v.Method != "tun" && v.Method != "fullnat" && vip.IsValid() && a.Is4() != vip.Is4():
 		d.add(at, "address %q: %s, but the service listens on %s, and %s does not change the family", s.Address, family(a), family(vip), v.Method)
 	case v.keepsPort() && vip.IsValid() && s.Address.Port() != v.port() && v.port() == 0:
 		d.add(at, "address %q: %s does not change ports: leave the port out", s.Address, v.Method)

@@ -73,9 +73,9 @@ func (d *draft) checkFullNAT() {
 			for _, a := range s.Sources {
 				used[a] = true
 			}
-			if s.Iface >= 0 && len(s.Sources) == 0 && len(v.Listen) > 0 && s.Address.Addr().Is4() == v.Listen[0].Addr.Is4() {
+			if s.Iface >= 0 && len(s.Sources) == 0 && len(v.Listen) > 0 {
 				d.add(at.part("server", j), "address %q: no source for connections to it: %s has no address of its family%s", s.Address,
-					d.interfaceAt(s.Iface).text, map[bool]string{true: " that is in sources"}[len(v.Sources) > 0])
+					d.interfaceAt(s.Iface).text, map[bool]string{true: " that is in sources", false: ": give it one"}[len(v.Sources) > 0])
 			}
 		}
 		for _, a := range v.Sources {

@@ -229,7 +229,7 @@ var ofOneFamily = []spoiled{
 		interface = "int"
 		method = "fullnat"
 		server = [{address = "2001:db8:9::2"}]`},
-		[]string{`service "six": server 1: address "[2001:db8:9::2]:80": no source for connections to it: interface "int" has no address of its family`}},
+		[]string{`service "six": server 1: address "[2001:db8:9::2]:80": no source for connections to it: interface "int" has no address of its family: give it one`}},
 	slip("route of two families", "10.77.9.0/24", "2001:db8:9::/64", `route 1: via "10.77.2.254": IPv4, but to is IPv6`),
 	slip("route to multicast", "10.77.9.0/24", "224.0.0.0/4", `route 1: to "224.0.0.0/4": a multicast network`),
 	{"IPv6 server of an IPv4 service",

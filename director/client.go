@@ -138,7 +138,7 @@ func newConn(p *stack.Packet, s *service, srv *server, hop flow.Hop) flow.Conn {
 		Virtual: p.Dst, VirtualPort: p.DstPort,
 		Local: p.Src, LocalPort: p.SrcPort,
 		Server: srv.addr, ServerPort: port,
-		Proto: p.Proto, Method: s.method, Marks: s.marks, ServerID: srv.id, Hop: hop,
+		Proto: p.Proto, Method: srv.method, Marks: s.marks, ServerID: srv.id, Hop: hop,
 	}
 }
 

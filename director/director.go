@@ -174,6 +174,8 @@ func (d *Director) newWorker(iface, q int, trunk *trunk) *worker {
 	}
 	w.cut = newCutter(w.arena, w.own)
 	w.tun.init(w)
+	w.pieces.init(w)
+	w.ids = d.newIDs()
 	return w
 }
 

@@ -20,10 +20,12 @@ func init() {
 	forwarders = [...]func(*worker, *tap.Frame) Verdict{
 		flow.NAT: (*worker).natForward, flow.DR: (*worker).drForward, flow.TUN: (*worker).tunForward,
 		flow.Masquerade: (*worker).masqueradeForward, flow.FullNAT: (*worker).fullNATForward, flow.FullNATTOA: (*worker).toaForward,
+		flow.Across: (*worker).acrossForward, flow.AcrossTOA: (*worker).acrossTOAForward,
 	}
 	repliers = [...]func(*worker, *tap.Frame) Verdict{
 		flow.NAT: (*worker).natReply, flow.DR: (*worker).notForwarded, flow.TUN: (*worker).notForwarded,
 		flow.Masquerade: (*worker).demasquerade, flow.FullNAT: (*worker).fullNATReply, flow.FullNATTOA: (*worker).toaReply,
+		flow.Across: (*worker).acrossReply, flow.AcrossTOA: (*worker).acrossTOAReply,
 	}
 }
 

@@ -33,6 +33,9 @@ func (w *worker) relayICMP(f *tap.Frame) (Verdict, bool) {
 		return DropNoAnswer, true // no error is sent about an error
 	}
 	p.DecTTL(b)
+	if isAcross(w.conn.Method) {
+		return w.icmpAcross(f, &q, forward), true
+	}
 	if forward {
 		return w.icmpForward(f, &q), true
 	}

@@ -81,10 +81,13 @@ func (w *worker) viaRoute(f *tap.Frame, r *route, v Verdict) Verdict {
 	return w.toSlot(f, r.iface, slot, v)
 }
 
-// slotOf returns the next hop of p by r: the gateway, or p's destination when that is on the link.
-func (w *worker) slotOf(r *route) (neigh.Slot, bool) {
+// slotOf returns the next hop of p by r.
+func (w *worker) slotOf(r *route) (neigh.Slot, bool) { return w.slotTo(r, w.p.Dst) }
+
+// slotTo returns the next hop to a by r: the gateway, or a itself when that is on the link.
+func (w *worker) slotTo(r *route, a stack.Addr) (neigh.Slot, bool) {
 	if r.onLink {
-		return w.d.neigh.Dynamic(int(r.iface), w.p.Dst)
+		return w.d.neigh.Dynamic(int(r.iface), a)
 	}
 	return r.slot, true
 }

@@ -58,7 +58,7 @@ func (t *serverPath) learnedMTU() uint32 { return uint32(t.learned.Load()) }
 // learn notes that a router passed a packet of size bytes on to a link of mtu only; 0: it did not say. What is not believable changes nothing.
 func (t *serverPath) learn(mtu, size int, is4 bool, now time.Duration) {
 	if mtu == 0 {
-		mtu = plateau(size)
+		mtu = stack.Plateau(size)
 	}
 	if mtu >= size {
 		return
@@ -68,16 +68,6 @@ func (t *serverPath) learn(mtu, size int, is4 bool, now time.Duration) {
 		least = minPath4
 	}
 	t.learned.Store(uint64(now/time.Second+pathAge)<<32 | uint64(max(mtu, least)))
-}
-
-// plateau returns the likely MTU of a link that could not carry size bytes (RFC 1191 section 7.1).
-func plateau(size int) int {
-	for _, mtu := range [...]int{32000, 17914, 8166, 4352, 2002, 1492, 1006} {
-		if mtu < size {
-			return mtu
-		}
-	}
-	return minPath4
 }
 
 // has reports whether a tunnel of this path looks like q.

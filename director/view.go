@@ -68,6 +68,7 @@ type server struct {
 	service *service
 	addr    stack.Addr
 	port    uint16 // 0: the one that the client's packet is for
+	method  flow.Method
 	iface   uint16
 	slot    neigh.Slot
 	tunnel  *tunnel // with tun only
@@ -153,7 +154,7 @@ func (v *view) addService(c *conf.Service, pin func(int, netip.Addr, stack.MAC) 
 	for i := range c.Servers {
 		cs := &c.Servers[i]
 		srv := &server{
-			id: uint32(len(v.servers)), service: s,
+			id: uint32(len(v.servers)), service: s, method: methodTo(s.method, c, cs),
 			addr: stack.AddrFrom(cs.Address.Addr()), port: cs.Address.Port(),
 			iface: uint16(cs.Iface), slot: pin(cs.Iface, cs.Via, cs.MAC), name: cs.Address,
 		}
@@ -178,6 +179,18 @@ func (v *view) addService(c *conf.Service, pin func(int, netip.Addr, stack.MAC) 
 	}
 	v.addBacks(c, s)
 	return err
+}
+
+// methodTo is how connections to one server of a service go: those of fullnat across families where the server's is not the VIP's.
+func methodTo(m flow.Method, c *conf.Service, s *conf.Server) flow.Method {
+	across := len(c.Listen) > 0 && c.Listen[0].Addr.Is4() != s.Address.Addr().Is4()
+	switch {
+	case across && m == flow.FullNAT:
+		return flow.Across
+	case across && m == flow.FullNATTOA:
+		return flow.AcrossTOA
+	}
+	return m
 }
 
 // rolesOf collects what each address of the config is to us.

@@ -51,6 +51,8 @@ type worker struct {
 	cut    *cutter
 	cutFor *out // where what is cut, or made, goes
 	tun    tunnelling
+	pieces crossing
+	ids    ids
 	counts [numVerdicts]uint32
 	tally  tally
 	next   int // the frame of the batch that is in hand, for when it panics

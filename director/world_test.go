@@ -94,9 +94,10 @@ func (s *worldSpec) server(i int) netip.AddrPort {
 	switch s.method {
 	case "dr":
 		return netip.AddrPortFrom(s.addr(2, 11+i), 80)
-	case "tun":
+	case "tun", "fullnat":
+		port := map[string]uint16{"tun": 80, "fullnat": 8000}[s.method]
 		o := worldSpec{family: s.outer}
-		return netip.AddrPortFrom(o.addr(2, 11+i), 80)
+		return netip.AddrPortFrom(o.addr(2, 11+i), port)
 	}
 	return netip.AddrPortFrom(s.addr(2, 11+i), 8000)
 }

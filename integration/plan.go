@@ -89,13 +89,13 @@ func (p *Plan) server(i int) Host {
 	}
 	if p.Spec.Method == "fullnat" {
 		last := p.LANs[len(p.LANs)-1]
-		h.Legs = []Leg{{last, p.prefix(last, n)}}
+		h.Legs = []Leg{{last, prefix(p.Spec.ServerFamily, last, n)}}
 		h.Listen = netip.AddrPortFrom(h.Addr(), NATServerPort)
 		return h
 	}
 	h.Legs = []Leg{{Ext, p.prefix(Ext, n)}}
 	if p.Spec.Arms == 2 {
-		h.Legs = []Leg{{Int, prefix(p.Spec.OuterFamily, Int, n)}, {Ext, p.prefix(Ext, n)}}
+		h.Legs = []Leg{{Int, prefix(p.Spec.ServerFamily, Int, n)}, {Ext, p.prefix(Ext, n)}}
 	}
 	h.Hidden = p.VIP.Addr()
 	h.Listen = p.VIP
@@ -105,12 +105,14 @@ func (p *Plan) server(i int) Host {
 // interfaces plans the director's. Its MACs are fixed, so that a capture reads the same every time.
 func (p *Plan) interfaces() []Interface {
 	ext := Interface{Name: Ext, MAC: stack.MAC{0x02, 0, 0, 0, 0xaa, 1}, Addresses: []netip.Prefix{p.prefix(Ext, 1)}}
-	inner := prefix(p.Spec.OuterFamily, Int, 1)
+	inner := prefix(p.Spec.ServerFamily, Int, 1)
 	switch {
 	case p.Spec.Arms == 2:
 		return []Interface{ext, {Name: Int, MAC: stack.MAC{0x02, 0, 0, 0, 0xaa, 2}, Addresses: []netip.Prefix{inner}}}
 	case p.Spec.Method == "nat":
 		ext.Addresses = append(ext.Addresses, inner)
+	case p.Spec.across():
+		ext.Addresses = append(ext.Addresses, prefix(p.Spec.ServerFamily, Ext, 1))
 	}
 	return []Interface{ext}
 }
@@ -120,7 +122,8 @@ func (p *Plan) Peer(client netip.Addr) netip.Addr {
 	if p.Spec.Method != "fullnat" {
 		return client
 	}
-	return p.Interfaces[len(p.Interfaces)-1].Addresses[0].Addr()
+	addresses := p.Interfaces[len(p.Interfaces)-1].Addresses
+	return addresses[len(addresses)-1].Addr()
 }
 
 // Translates reports whether servers' answers pass the director.

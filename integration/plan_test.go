@@ -85,14 +85,14 @@ func TestPlanAnswersTakeTheWayOfTheMethod(t *testing.T) {
 
 func TestPlanRefuses(t *testing.T) {
 	for want, spec := range map[string]Spec{
-		"method":   {Method: "masq"},
-		"outer":    {Method: "dr", OuterFamily: 6},
-		"two arms": {Method: "tun", OuterFamily: 6, Arms: 1},
-		"family":   {Method: "nat", Family: 5},
-		"arms":     {Method: "nat", Arms: 3},
-		"servers":  {Method: "nat", Servers: MaxServers + 1},
-		"weights":  {Method: "nat", Servers: 1, Weights: []int{1, 2}},
-		"mixed":    {Method: "nat", Mixed: true},
+		"method":        {Method: "masq"},
+		"server family": {Method: "dr", ServerFamily: 6},
+		"two arms":      {Method: "tun", ServerFamily: 6, Arms: 1},
+		"family":        {Method: "nat", Family: 5},
+		"arms":          {Method: "nat", Arms: 3},
+		"servers":       {Method: "nat", Servers: MaxServers + 1},
+		"weights":       {Method: "nat", Servers: 1, Weights: []int{1, 2}},
+		"mixed":         {Method: "nat", Mixed: true},
 	} {
 		if _, err := NewPlan(spec); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want an error about %s", spec, err, want)

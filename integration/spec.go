@@ -18,7 +18,8 @@
 //	tun             as dr, but packets come to a server in a tunnel, whose end is in the server; with two arms the servers' addresses in int may be of
 //	                the other family, and int has room for what the tunnel adds, unless IntMTU says otherwise.
 //	dr, tun         servers hold the VIP on their loopback and do not answer for it by ARP or ND.
-//	fullnat         servers are in the last LAN and its subnet, and know no other network: they have no gateway. They see the director.
+//	fullnat         servers are in the last LAN and its subnet, and know no other network: they have no gateway. They see the director. Their addresses
+//	                may be of the other family; then the director's interface there has one of each.
 //
 // The client's default gateway is the director's address in ext, so that tests can also reach what is routed and not balanced.
 package integration
@@ -44,8 +45,8 @@ type Spec struct {
 	MTU       int    // of both LANs; 0: 1500
 	IntMTU    int    // of LAN int; 0: MTU, with tun and no trunk 60 more
 
-	Tunnel      string // with tun: "ipip" (and ""), "gue" or "gre"
-	OuterFamily int    // with tun: of the servers' addresses in int; 0: Family
+	Tunnel       string // with tun: "ipip" (and ""), "gue" or "gre"
+	ServerFamily int    // of the servers' addresses, with fullnat, and with tun and two arms (those in int); 0: Family
 
 	Masquerade    bool              // what servers send to the world leaves with the director's address
 	InterfaceKeys map[string]string // more lines of lb.toml for an interface, by its name ("ext", "int")
@@ -67,7 +68,10 @@ func (s Spec) String() string {
 	s, _ = s.complete()
 	method := s.Method
 	if method == "tun" {
-		method = fmt.Sprintf("tun-%s-ipv%d", s.Tunnel, s.OuterFamily)
+		method = fmt.Sprintf("tun-%s-ipv%d", s.Tunnel, s.ServerFamily)
+	}
+	if s.across() {
+		method = fmt.Sprintf("fullnat-ipv%d", s.ServerFamily)
 	}
 	name := fmt.Sprintf("%s/ipv%d/arms=%d", method, s.Family, s.Arms)
 	switch {
@@ -92,7 +96,7 @@ func (s Spec) complete() (Spec, error) {
 	s.Scheduler = orDefault(s.Scheduler, "rr")
 	s.Queues = orDefault(s.Queues, 1)
 	s.MTU = orDefault(s.MTU, 1500)
-	s.OuterFamily = orDefault(s.OuterFamily, s.Family)
+	s.ServerFamily = orDefault(s.ServerFamily, s.Family)
 	if s.Method == "tun" {
 		s.Tunnel = orDefault(s.Tunnel, "ipip")
 		if !s.Trunk {
@@ -104,8 +108,8 @@ func (s Spec) complete() (Spec, error) {
 	switch {
 	case !slices.Contains(Methods, s.Method):
 		return s, fmt.Errorf("method %q: must be one of %v", s.Method, Methods)
-	case s.OuterFamily != 4 && s.OuterFamily != 6, s.OuterFamily != s.Family && (s.Method != "tun" || s.Arms != 2):
-		return s, fmt.Errorf("outer family %d: must be 4 or 6, and the family unless it is tun with two arms", s.OuterFamily)
+	case s.ServerFamily != 4 && s.ServerFamily != 6, s.ServerFamily != s.Family && s.Method != "fullnat" && (s.Method != "tun" || s.Arms != 2):
+		return s, fmt.Errorf("server family %d: must be 4 or 6, and the family unless it is fullnat, or tun with two arms", s.ServerFamily)
 	case s.Family != 4 && s.Family != 6:
 		return s, fmt.Errorf("family %d: must be 4 or 6", s.Family)
 	case s.Arms != 1 && s.Arms != 2:
@@ -121,6 +125,9 @@ func (s Spec) complete() (Spec, error) {
 	}
 	return s, nil
 }
+
+// across reports whether packets are translated between the families.
+func (s Spec) across() bool { return s.Method == "fullnat" && s.ServerFamily != s.Family }
 
 // tunnelRoom is more than any tunnel adds to a packet, in bytes.
 const tunnelRoom = 60

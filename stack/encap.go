@@ -213,31 +213,53 @@ func (t *Tunnel) putIPv6(ip []byte, o *outer) {
 // when mtu has no room for 8 bytes of payload, and when a is full.
 func FragmentOwnIPv6(f *tap.Frame, mtu int, id uint32, a *tap.Arena, emit func(*tap.Frame)) bool {
 	const hdrLen = tap.EthernetLen + ipv6Len
-	b, room := f.Bytes(), (mtu-ipv6Len-extMinLen)&^7
+	b := f.Bytes()
+	w := whole6{hdr: b[:hdrLen], data: b[hdrLen:], next: b[20], id: id}
+	return w.cut(mtu, a, emit)
+}
+
+// whole6 is an IPv6 packet, or a fragment of one, to be cut. It borrows the packet's bytes.
+type whole6 struct {
+	hdr, data []byte // Ethernet and IPv6 headers; what is behind the fragment header, or goes there
+	id        uint32
+	word      uint16 // of the fragment header: offset and "more" of data as a whole
+	next      uint8
+}
+
+func (w *whole6) cut(mtu int, a *tap.Arena, emit func(*tap.Frame)) bool {
+	room := (mtu - ipv6Len - extMinLen) &^ 7
 	if room < 8 {
 		return false
 	}
 	s := pieces.Get().(*tap.Frame)
 	defer pieces.Put(s)
-	data := b[hdrLen:]
-	for off := 0; off < len(data); off += room {
-		part := data[off:min(off+room, len(data))]
+	for off := 0; off < len(w.data); off += room {
 		var ok bool
-		if *s, ok = a.Frame(hdrLen + extMinLen + len(part)); !ok {
+		if *s, ok = w.piece(a, off, min(off+room, len(w.data))); !ok {
 			return false
 		}
-		word := uint16(off)
-		if off+len(part) < len(data) {
-			word |= ipv6More
-		}
-		g := s.Bytes()
-		copy(g, b[:hdrLen])
-		copy(g[hdrLen+extMinLen:], part)
-		binary.BigEndian.PutUint16(g[18:], uint16(extMinLen+len(part)))
-		g[20], g[hdrLen], g[hdrLen+1] = extFragment, b[20], 0
-		binary.BigEndian.PutUint16(g[hdrLen+2:], word)
-		binary.BigEndian.PutUint32(g[hdrLen+4:], id)
 		emit(s)
 	}
 	return true
+}
+
+// piece builds the fragment that holds bytes off to end of the data.
+func (w *whole6) piece(a *tap.Arena, off, end int) (tap.Frame, bool) {
+	n, part := len(w.hdr), w.data[off:end]
+	s, ok := a.Frame(n + extMinLen + len(part))
+	if !ok {
+		return s, false
+	}
+	word := w.word + uint16(off)
+	if end < len(w.data) {
+		word |= ipv6More
+	}
+	g := s.Bytes()
+	copy(g, w.hdr)
+	copy(g[n+extMinLen:], part)
+	binary.BigEndian.PutUint16(g[tap.EthernetLen+4:], uint16(extMinLen+len(part)))
+	g[tap.EthernetLen+6], g[n], g[n+1] = extFragment, w.next, 0
+	binary.BigEndian.PutUint16(g[n+2:], word)
+	binary.BigEndian.PutUint32(g[n+4:], w.id)
+	return s, true
 }

@@ -17,6 +17,8 @@ const (
 	Masquerade               // a server's own connection to the world: the source becomes a DIP and a port of ours
 	FullNAT                  // both ends change: the client's becomes a DIP and a port of ours, the destination the server
 	FullNATTOA               // FullNAT while the server is to be told the client's address by a TCP option; see Rebind
+	Across                   // FullNAT between families: the client's end is IPv4 and the server's IPv6, or the other way round
+	AcrossTOA                // Across while the server is to be told, as FullNATTOA
 	NumMethods
 )
 
@@ -40,7 +42,7 @@ type Hop struct {
 
 // Conn is one connection: the tuple as the client sends it (Client -> Virtual), and as the server gets it (Local -> Server).
 // With NAT, DR and TUN Local is Client; with DR and TUN Server's port is Virtual's, and with TUN its family may differ; with Masquerade Server is
-// Virtual; with FullNAT all four differ. A flat value without pointers.
+// Virtual; with FullNAT all four differ; with Across Client and Virtual are of one family, Local and Server of the other. A flat value without pointers.
 type Conn struct {
 	Client, Virtual, Local, Server                 stack.Addr
 	ClientPort, VirtualPort, LocalPort, ServerPort uint16

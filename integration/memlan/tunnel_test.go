@@ -19,7 +19,7 @@ func tunnels(t *testing.T, s integration.Spec, test func(t *testing.T, w *memlan
 		for _, family := range []int{4, 6} {
 			for _, outer := range []int{4, 6} {
 				s := s
-				s.Method, s.Tunnel, s.Family, s.OuterFamily = "tun", tunnel, family, outer
+				s.Method, s.Tunnel, s.Family, s.ServerFamily = "tun", tunnel, family, outer
 				t.Run(s.String(), func(t *testing.T) {
 					w := newWorld(t, s)
 					test(t, w, plugProbe(t, w, integration.Ext))
@@ -34,7 +34,7 @@ func overhead(w *memlan.World) uint32 {
 	switch {
 	case w.Plan.Spec.Method != "tun":
 		return 0
-	case w.Plan.Spec.OuterFamily == 6:
+	case w.Plan.Spec.ServerFamily == 6:
 		return 40
 	}
 	return 20

@@ -23,7 +23,7 @@ func TestTable(t *testing.T) {
 			t.Fatal(err)
 		}
 		return w
-	}, worldtest.Options{DeafUDP: true, Specs: slices.Concat(worldtest.Specs(), mixed(), worldtest.TunnelSpecs())})
+	}, worldtest.Options{DeafUDP: true, Specs: slices.Concat(worldtest.Specs(), mixed(), worldtest.TunnelSpecs(), worldtest.AcrossSpecs())})
 }
 
 // mixed are worlds whose inner LAN cannot carry what the outer one hands over: the director must cut and complete.

@@ -44,7 +44,7 @@ func TestWorlds(t *testing.T) {
 	// Tunnels end in a program of ours, packet by packet.
 	tunnels := worldtest.Options{Bytes: full.Bytes / 8, Specs: worldtest.TunnelSpecs()}
 	for _, family := range []int{4, 6} { // outer packets in fragments, which the server's kernel puts together
-		tunnels.Specs = append(tunnels.Specs, integration.Spec{Method: "tun", Tunnel: "gue", Family: 4, OuterFamily: family, IntMTU: 1400,
+		tunnels.Specs = append(tunnels.Specs, integration.Spec{Method: "tun", Tunnel: "gue", Family: 4, ServerFamily: family, IntMTU: 1400,
 			Offload: true, ServiceKeys: "pmtu_disc = false"})
 	}
 	build := func(t *testing.T, s integration.Spec) integration.World { return newWorld(t, s, Options{}) }
@@ -63,7 +63,7 @@ func TestWorldsOfChild(t *testing.T) {
 		{Method: "dr", Family: 4, Arms: 1},
 		{Method: "dr", Family: 6, Offload: true},
 		{Method: "tun", Family: 4, Arms: 1},
-		{Method: "tun", Family: 6, Tunnel: "gue", OuterFamily: 4, Offload: true},
+		{Method: "tun", Family: 6, Tunnel: "gue", ServerFamily: 4, Offload: true},
 		{Method: "fullnat", Family: 4, Arms: 1},
 		{Method: "fullnat", Family: 6, Offload: true},
 	} {

@@ -42,6 +42,7 @@ func checkFaults(t *testing.T, e *env) {
 
 // bad are the verdicts that healthy traffic never brings; besides them every refusal of the parser, "drop: ...".
 var bad = []string{"drop-panic", "drop-no-server", "drop-table-full", "drop-clash", "drop-no-port", "drop-no-room",
+	"drop-untranslatable", "drop-no-checksum",
 	"drop-fragment", "drop-fragments-full",
 	"sent-unreachable", "sent-time-exceeded", "sent-too-big"}
 

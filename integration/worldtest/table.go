@@ -76,7 +76,7 @@ func TunnelSpecs() (specs []integration.Spec) {
 	for _, tunnel := range []string{"ipip", "gue", "gre"} {
 		for _, family := range []int{4, 6} {
 			for _, outer := range []int{4, 6} {
-				specs = append(specs, integration.Spec{Method: "tun", Tunnel: tunnel, Family: family, OuterFamily: outer, Offload: true})
+				specs = append(specs, integration.Spec{Method: "tun", Tunnel: tunnel, Family: family, ServerFamily: outer, Offload: true})
 			}
 			specs = append(specs, integration.Spec{Method: "tun", Tunnel: tunnel, Family: family, Arms: 1, Offload: tunnel == "gue"})
 		}
@@ -85,8 +85,28 @@ func TunnelSpecs() (specs []integration.Spec) {
 		integration.Spec{Method: "tun", Family: 4, Offload: true, Mixed: true},
 		integration.Spec{Method: "tun", Tunnel: "gue", Trunk: true, Offload: true, Queues: 2},
 		integration.Spec{Method: "tun", Trunk: true, Family: 6},
-		integration.Spec{Method: "tun", Tunnel: "gue", Family: 6, OuterFamily: 4},
-		integration.Spec{Method: "tun", Tunnel: "gre", Family: 4, OuterFamily: 6, Offload: true, Scheduler: "wlc", Weights: []int{1, 2}, Servers: 2, Queues: 2})
+		integration.Spec{Method: "tun", Tunnel: "gue", Family: 6, ServerFamily: 4},
+		integration.Spec{Method: "tun", Tunnel: "gre", Family: 4, ServerFamily: 6, Offload: true, Scheduler: "wlc", Weights: []int{1, 2}, Servers: 2, Queues: 2})
+}
+
+// AcrossSpecs is fullnat with servers of the other family than the VIP: each family, arms and offload, and some that have more to them.
+func AcrossSpecs() (specs []integration.Spec) {
+	for _, family := range []int{4, 6} {
+		s := integration.Spec{Method: "fullnat", Family: family, ServerFamily: 10 - family}
+		for _, arms := range []int{1, 2} {
+			for _, offload := range []bool{false, true} {
+				s.Arms, s.Offload = arms, offload
+				specs = append(specs, s)
+			}
+		}
+		s.Mixed = true
+		specs = append(specs, s)
+		s.Mixed, s.WebKeys, s.Queues = false, "toa = true", 2
+		specs = append(specs, s)
+		s.WebKeys, s.Queues, s.Trunk, s.Scheduler, s.Weights = "", 1, true, "wrr", []int{3, 1, 0}
+		specs = append(specs, s)
+	}
+	return specs
 }
 
 func (o Options) complete() Options {
