@@ -2,7 +2,7 @@
 // not have.
 //
 //	ends serve NAME NETWORK ADDRESS...           answer at each address until killed; prints "serving" when all listen
-//	ends talk NETWORK ADDRESS BYTES [TIMES]      on TIMES connections (1) ask who is there, send and fetch that many bytes; prints the answers
+//	ends talk NETWORK ADDRESS BYTES...           for each three: ask who is there, send and fetch that many bytes; prints the answers
 //
 // A network is tcp, udp or sctp. It is for Linux only, and linked statically: a guest's root is the host's, but that is nothing to rely on.
 package main
@@ -27,22 +27,23 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("usage: ends serve NAME NETWORK ADDRESS... | ends talk NETWORK ADDRESS BYTES [TIMES]")
+var errUsage = errors.New("usage: ends serve NAME NETWORK ADDRESS... | ends talk NETWORK ADDRESS BYTES...")
 
 func run(args []string) error {
 	switch {
 	case len(args) >= 4 && args[0] == "serve":
 		return serve(args[1], args[2], args[3:])
-	case (len(args) == 4 || len(args) == 5) && args[0] == "talk":
-		n, err := strconv.ParseInt(args[3], 10, 64)
-		times := 1
-		if err == nil && len(args) == 5 {
-			times, err = strconv.Atoi(args[4])
+	case len(args) >= 4 && len(args)%3 == 1 && args[0] == "talk":
+		for i := 1; i < len(args); i += 3 {
+			n, err := strconv.ParseInt(args[i+2], 10, 64)
+			if err == nil {
+				err = talk(args[i], args[i+1], n, uint64(i))
+			}
+			if err != nil {
+				return fmt.Errorf("%s %s: %w", args[i], args[i+1], err)
+			}
 		}
-		if err != nil {
-			return err
-		}
-		return talk(args[1], args[2], n, times)
+		return nil
 	}
 	return errUsage
 }
@@ -80,17 +81,8 @@ func listen(s *app.Server, network, at string) (task func() error, err error) {
 // waitLimit bounds each wait of a client.
 const waitLimit = 15 * time.Second
 
-// talk is a client.
-func talk(network, at string, n int64, times int) error {
-	for i := range times {
-		if err := talkOnce(network, at, n, uint64(i)); err != nil {
-			return fmt.Errorf("connection %d: %w", i+1, err)
-		}
-	}
-	return nil
-}
-
-func talkOnce(network, at string, n int64, seed uint64) error {
+// talk is a client with one connection.
+func talk(network, at string, n int64, seed uint64) error {
 	conn, err := dial(network, at)
 	if err != nil {
 		return err
