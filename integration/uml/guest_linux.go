@@ -27,8 +27,8 @@ const (
 	program    = "linux.uml"
 	moduleRoot = "/usr/lib/uml/modules"
 	busybox    = "/usr/bin/busybox" // static: it runs before anything is mounted
-	bootLimit  = 60 * time.Second
-	replyLimit = 20 * time.Second
+	bootLimit  = 120 * time.Second
+	replyLimit = 60 * time.Second
 	doneMark   = "=done "
 	memory     = "96M"
 )

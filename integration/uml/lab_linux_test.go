@@ -18,7 +18,7 @@ import (
 )
 
 // waitLimit bounds each wait.
-const waitLimit = 20 * time.Second
+const waitLimit = 30 * time.Second
 
 // endsPath is the program that runs in guests; TestMain builds it.
 var endsPath string

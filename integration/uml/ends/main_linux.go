@@ -79,7 +79,7 @@ func listen(s *app.Server, network, at string) (task func() error, err error) {
 }
 
 // waitLimit bounds each wait of a client.
-const waitLimit = 15 * time.Second
+const waitLimit = 30 * time.Second
 
 // talk is a client with one connection.
 func talk(network, at string, n int64, seed uint64) error {
