@@ -6,12 +6,39 @@ import (
 	"time"
 
 	"tapdirector/director/flow"
+	"tapdirector/director/persist"
 )
 
 // Connections calls fn for every connection with the time until it ends, until fn returns false. fn gets copies and may take its
 // time; connections that come or go meanwhile may be passed or not.
 func (d *Director) Connections(fn func(c *flow.Conn, expires time.Duration) bool) {
 	d.table.Each(d.clock(), fn)
+}
+
+// Template is a persistence template: connections of these clients to the service go to the server.
+type Template struct {
+	Service     string
+	Clients     netip.Prefix
+	Server      netip.AddrPort // port 0: the one that the client asks for
+	Assured     bool
+	Connections int           // that hold it
+	Expires     time.Duration // until it ends, or, held, gets a minute more
+}
+
+// Templates calls fn for every persistence template until fn returns false.
+func (d *Director) Templates(fn func(Template) bool) {
+	d.templates.Each(d.clock(), func(t persist.Template) bool {
+		srv := d.view.Load().servers[t.Server]
+		s := srv.service
+		bits := s.persistence.bits[1]
+		if t.Key.Client.Is4() {
+			bits = s.persistence.bits[0]
+		}
+		return fn(Template{
+			Service: s.name, Clients: netip.PrefixFrom(t.Key.Client.Netip(), bits), Server: srv.name,
+			Assured: t.Assured, Connections: t.Holds, Expires: t.Expires,
+		})
+	})
 }
 
 // SetWeight changes a server's weight from now on, 0 to 65535; 0 drains it. The service is named as in the config. What is not known, or a

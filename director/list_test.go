@@ -53,3 +53,28 @@ func TestSetWeight(t *testing.T) {
 		}
 	}
 }
+
+// A template is listed with its network of clients, and as assured once a connection is established.
+func TestTemplatesAreListed(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, family int) {
+		w := newWorld(t, worldSpec{family: family, service: sixMinutes + "persistence_prefix4 = 24\npersistence_prefix6 = 64\n"})
+		w.step(ext, w.toVIP(stack.SYN))
+		for _, assured := range []bool{false, true} {
+			n := 0
+			w.Templates(func(c Template) bool {
+				n++
+				bits := map[int]int{4: 24, 6: 64}[family]
+				if c.Service != "web" || c.Clients.Bits() != bits || !c.Clients.Contains(w.spec.client().Addr()) || c.Clients != c.Clients.Masked() ||
+					c.Assured != assured || c.Connections != 1 || c.Expires <= 5*time.Minute || c.Expires > 6*time.Minute {
+					t.Errorf("%+v", c)
+				}
+				return true
+			})
+			if n != 1 {
+				t.Errorf("%d templates, want 1", n)
+			}
+			w.step(in, w.fromServer(0, stack.SYN|stack.ACK))
+			w.step(ext, w.toVIP(stack.ACK))
+		}
+	})
+}

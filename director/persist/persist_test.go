@@ -322,3 +322,38 @@ func BenchmarkExpire(b *testing.B) {
 		table.Expire(0)
 	}
 }
+
+// Each tells of all templates but those whose time is over, with what is left of it.
+func TestEach(t *testing.T) {
+	eachFamily(t, func(t *testing.T, family int) {
+		table, _ := counted(1000)
+		for n := range 200 {
+			k := Key{Client: client(family, n), Service: 7}
+			table.Put(&k, uint32(n), at(time.Duration(n)*time.Second))
+			if n%2 == 0 {
+				table.Assure(&k, uint32(n))
+				table.Release(&k, uint32(n), time.Duration(n)*time.Second)
+			}
+		}
+		now := timeout + 99*time.Second // of the even ones, those up to 98 are over; the odd ones are held
+		seen := map[uint32]Template{}
+		table.Each(now, func(c Template) bool { seen[c.Server] = c; return true })
+		if len(seen) != 150 {
+			t.Errorf("%d templates, want 150", len(seen))
+		}
+		for n, want := range map[uint32]Template{
+			100: {Key{client(family, 100), 7}, 100, true, 0, time.Second},
+			99:  {Key{client(family, 99), 7}, 99, false, 1, Rearm},
+			150: {Key{client(family, 150), 7}, 150, true, 0, 51 * time.Second},
+		} {
+			if seen[n] != want {
+				t.Errorf("%+v, want %+v", seen[n], want)
+			}
+		}
+		calls := 0
+		table.Each(now, func(Template) bool { calls++; return calls < 3 })
+		if calls != 3 {
+			t.Errorf("called %d times after false", calls)
+		}
+	})
+}

@@ -30,6 +30,7 @@ var orders = map[string]func(a *agent, w io.Writer, rest string) error{
 	"cat":     (*agent).cat,     // PATH
 	"emptied": (*agent).emptied, // wait until there are no connections
 	"expired": (*agent).expired, // wait until those are gone whose time is over
+	"tc":      (*agent).tc,      // lines for tc -batch
 	"sh":      (*agent).shell,   // a line of shell
 }
 
@@ -218,6 +219,12 @@ func awaitConns(mayStay func(line string) bool) error {
 			return fmt.Errorf("connections that do not go: %s", b)
 		}
 	}
+}
+
+func (a *agent) tc(w io.Writer, lines string) error {
+	c := exec.Command("tc", "-batch", "-")
+	c.Stdin, c.Stdout, c.Stderr = strings.NewReader(lines+"\n"), w, w
+	return c.Run()
 }
 
 func (a *agent) shell(w io.Writer, line string) error {

@@ -125,6 +125,7 @@ func (d *draft) read(words []string) error {
 var plainWords = map[string]func(*draft){
 	"tcp":      func(d *draft) { d.spec.Proto = packettest.TCP },
 	"udp":      func(d *draft) { d.spec.Proto = packettest.UDP },
+	"open":     func(d *draft) { d.open() },
 	"nodf":     func(d *draft) { d.spec.DF = false },
 	"more":     func(d *draft) { d.spec.MF = true },
 	"nosum":    func(d *draft) { d.spec.NoCsum = true },
@@ -325,6 +326,13 @@ func (d *draft) setExt(v string) error {
 	return nil
 }
 
+// open makes it the first packet of a connection.
+func (d *draft) open() {
+	if d.spec.Proto == packettest.TCP {
+		d.spec.Flags, d.spec.Payload = stack.SYN, nil
+	}
+}
+
 func (d *draft) echo() {
 	d.spec.Proto, d.spec.ICMPType = packettest.ICMP, 8
 	if d.c.family == 6 {
@@ -387,7 +395,7 @@ func (d *draft) destination() (netip.AddrPort, error) {
 	case d.icmp != "":
 		return d.quotedSource()
 	case d.link == ext:
-		return endpoint(d.c.services[0].listen, d.c.family)
+		return endpoint(d.c.services[0].listen[0], d.c.family)
 	case d.m.client.IsValid():
 		return d.m.client, nil
 	}

@@ -29,7 +29,7 @@ type lvs struct {
 
 // modules that the guest loads.
 var modules = []string{"ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_lc", "ip_vs_wlc", "ip_vs_sed", "ip_vs_nq", "ip_vs_fo", "ip_vs_ovf", "ip_vs_sh",
-	"ip_vs_dh", "ip_vs_mh", "ip_vs_lblc", "ip_vs_lblcr"}
+	"ip_vs_dh", "ip_vs_mh", "ip_vs_lblc", "ip_vs_lblcr", "sch_ingress", "cls_flower", "act_skbedit"}
 
 // newLVS boots it. Its name tells several apart.
 func newLVS(name string) (s *lvs, err error) {
@@ -174,16 +174,15 @@ func (s *lvs) Begin(c *testCase) error {
 // set returns the orders that give the guest a case's services and settings, and notes those that take the services back.
 func (s *lvs) set(c *testCase) (orders []string) {
 	for _, v := range c.services {
-		flags := ""
-		if len(v.flags) > 0 {
-			flags = " -b " + strings.Join(v.flags, ",")
-		}
-		who := serviceArgs(v, c.family)
-		orders = append(orders, fmt.Sprintf("ipvsadm -A %s -s %s%s", who, v.scheduler, flags))
+		orders = append(orders, "ipvsadm -A "+v.which()+" "+v.how())
 		for _, r := range slices.Backward(v.servers) { // its list is newest first
-			orders = append(orders, fmt.Sprintf("ipvsadm -a %s %s", who, serverArgs(v, r, c.family)))
+			orders = append(orders, "ipvsadm -a "+v.which()+" "+v.serverArgs(r))
 		}
-		s.gone = append(s.gone, "ipvsadm -D "+who)
+		s.gone = append(s.gone, "ipvsadm -D "+v.which())
+	}
+	if rules := c.marks(); rules != nil {
+		orders = append(orders, "tc "+strings.Join(append([]string{"qdisc add dev vec0 ingress"}, rules...), "\n"))
+		s.gone = append(s.gone, "tc qdisc del dev vec0 ingress")
 	}
 	for _, kv := range c.sysctls {
 		orders = append(orders, "set /proc/sys/"+kv[0]+" "+kv[1])
@@ -201,20 +200,16 @@ func (s *lvs) set(c *testCase) (orders []string) {
 	return orders
 }
 
-func serviceArgs(v *virtualService, family int) string {
-	listen, _ := endpoint(v.listen, family)
-	return map[string]string{"tcp": "-t ", "udp": "-u "}[v.proto] + listen.String()
-}
-
-func serverArgs(v *virtualService, r realServer, family int) string {
-	a, _ := endpoint(r.address, family)
-	return fmt.Sprintf("-r %s %s -w %d", a, map[string]string{"nat": "-m", "dr": "-g"}[v.method], r.weight)
-}
-
-func (s *lvs) SetWeight(r realServer) error {
+func (s *lvs) Change(verb string, r realServer, _ []realServer) error {
 	v := s.c.services[0]
-	return s.tell([]string{fmt.Sprintf("ipvsadm -e %s %s", serviceArgs(v, s.c.family), serverArgs(v, r, s.c.family))})
+	if verb == "del" {
+		return s.tell([]string{"expired", "ipvsadm -d " + v.which() + " -r " + r.end().String()})
+	}
+	return s.tell([]string{"expired", "ipvsadm -" + verb[:1] + " " + v.which() + " " + v.serverArgs(r)})
 }
+
+// deadPort is that of templates whose server is not to get more (expire_quiescent_template).
+const deadPort = 65535
 
 // Conns reads /proc/net/ip_vs_conn: protocol, three ends of address and port in hexadecimal, state, seconds left.
 func (s *lvs) Conns() (list []connection, err error) {
@@ -237,6 +232,9 @@ func (s *lvs) Conns() (list []connection, err error) {
 			if *to, err = hexEnd(w[1+2*i], w[2+2*i]); err != nil {
 				return nil, fmt.Errorf("connection %q: %w", l, err)
 			}
+		}
+		if c.client.Port() == 0 && c.real.Port() == deadPort {
+			continue // a template that is no longer found and waits for its time
 		}
 		list = append(list, c)
 	}

@@ -17,13 +17,13 @@ import (
 
 // side is a director with its two links, seen from the LAN. It is used by one goroutine.
 type side interface {
-	Begin(c *testCase) error         // forget all connections, and serve the services of c
-	Send(l link, frame []byte) error // a frame of the LAN, towards the director
-	Departures() <-chan departure    // what the director sends
-	Busy() bool                      // something waits inside for a MAC
-	Conns() ([]connection, error)    // the connection table
-	Counts() ([]string, error)       // "server2:8000 weight 1 active 1 inactive 0", each server of each service, sorted
-	SetWeight(r realServer) error    // of a server of the first service
+	Begin(c *testCase) error                                  // forget all connections, and serve the services of c
+	Send(l link, frame []byte) error                          // a frame of the LAN, towards the director
+	Departures() <-chan departure                             // what the director sends
+	Busy() bool                                               // something waits inside for a MAC
+	Conns() ([]connection, error)                             // the connection table
+	Counts() ([]string, error)                                // "server2:8000 weight 1 active 1 inactive 0", each server of each service, sorted
+	Change(verb string, r realServer, all []realServer) error // "edit", "add", "del" a server of the first service, which then has all
 	Close() error
 }
 
@@ -42,19 +42,20 @@ type connection struct {
 
 // player plays the LAN for one case on one side.
 type player struct {
-	side  side
-	c     *testCase
-	m     memory
-	ids   map[uint16]bool
-	known map[string]bool // hosts that have spoken to the director
-	free  bool            // which connection went where does not matter: "from anywhere"
-	trace []string
-	lines []string // of the step in hand
+	side    side
+	c       *testCase
+	m       memory
+	ids     map[uint16]bool
+	known   map[string]bool // hosts that have spoken to the director
+	free    bool            // which connection went where does not matter: "from anywhere"
+	servers []realServer    // of the first service, as they are now
+	trace   []string
+	lines   []string // of the step in hand
 }
 
 // play runs a case and returns what was seen: the text of each step, and below it, indented, what it brought.
 func play(s side, c *testCase) (trace []string, err error) {
-	p := &player{side: s, c: c, ids: map[uint16]bool{}}
+	p := &player{side: s, c: c, ids: map[uint16]bool{}, servers: slices.Clone(c.services[0].servers)}
 	if err := s.Begin(c); err != nil {
 		return nil, err
 	}
@@ -92,8 +93,8 @@ func (p *player) step(s *step) (err error) {
 		p.lines, err = p.side.Counts()
 	case "picks":
 		err = p.picks(s.args)
-	case "weight":
-		err = p.weight(s.args)
+	case "weight", "edit", "add", "del":
+		err = p.change(s)
 	case "wait":
 		var d time.Duration
 		if d, err = seconds(s.args); err == nil {
@@ -101,7 +102,7 @@ func (p *player) step(s *step) (err error) {
 		}
 	}
 	p.trace = append(p.trace, s.text)
-	if p.lines == nil && s.verb != "wait" && s.verb != "weight" {
+	if p.lines == nil && !silent[s.verb] {
 		p.lines = []string{"nothing"}
 	}
 	for _, l := range p.lines {
@@ -109,6 +110,9 @@ func (p *player) step(s *step) (err error) {
 	}
 	return err
 }
+
+// silent steps bring nothing to be seen.
+var silent = map[string]bool{"wait": true, "weight": true, "edit": true, "add": true, "del": true}
 
 // expect holds the last step to what the script says of it.
 func (p *player) expect(s *step) error {
@@ -348,10 +352,7 @@ func (p *player) picks(args []string) error {
 
 // pick opens one connection and says whom it went to.
 func (p *player) pick(from string) (string, error) {
-	s := &step{verb: ">", args: []string{from, "->", p.c.services[0].listen}}
-	if p.c.services[0].proto == "tcp" {
-		s.args = append(s.args, "SYN")
-	}
+	s := &step{verb: ">", args: []string{from, "->", p.c.services[0].listen[0], "open"}}
 	_, b, err := buildFrame(p.c, &p.m, s)
 	if err != nil {
 		return "", err
@@ -380,15 +381,29 @@ func smallestRotation(seq []string) []string {
 	return best
 }
 
-func (p *player) weight(args []string) error {
-	if len(args) != 2 {
-		return errors.New("expected weight SERVER N")
+// change adds, deletes or edits a server of the first service: "add SERVER WORDS", "del SERVER", "edit SERVER WORDS", "weight SERVER N".
+func (p *player) change(s *step) error {
+	verb, words := s.verb, s.args
+	if verb == "weight" && len(words) == 2 {
+		verb, words = "edit", []string{words[0], "weight", words[1]}
 	}
-	n, err := strconv.Atoi(args[1])
+	r, err := p.c.readServer(words)
 	if err != nil {
 		return err
 	}
-	return p.side.SetWeight(realServer{address: args[0], weight: n})
+	i := slices.IndexFunc(p.servers, func(o realServer) bool { return o.address == r.address })
+	switch {
+	case (i >= 0) == (verb == "add"):
+		return fmt.Errorf("the service has %d servers like this already", i+1)
+	case verb == "add":
+		p.servers = append(p.servers, r)
+	case verb == "del":
+		r = p.servers[i]
+		p.servers = slices.Delete(p.servers, i, i+1)
+	default:
+		p.servers[i] = r
+	}
+	return p.side.Change(verb, r, p.servers)
 }
 
 // conns writes the connection table down.
@@ -411,13 +426,19 @@ const (
 
 // startOf finds the timeout that a remaining time was counted down from, in seconds.
 func (p *player) startOf(left time.Duration) string {
+	if p.c.unaged {
+		return "-"
+	}
 	known := []int{2, 3, 10, 30, 60, 120, 300, 900}
 	known = append(known, p.c.timeouts[:]...)
+	for _, v := range p.c.services {
+		known = append(known, v.persistent)
+	}
 	slices.Sort(known)
 	for _, k := range known {
 		if d := time.Duration(k)*time.Second - left; d > -early && d < late {
 			return strconv.Itoa(k)
 		}
 	}
-	return left.Round(time.Second).String()
+	return left.Round(5 * time.Second).String() // the tables differ in what they round
 }

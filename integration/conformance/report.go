@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -28,6 +29,9 @@ func report(w io.Writer, outcomes []*outcome, verbose bool) {
 	for _, o := range outcomes {
 		if verbose || !o.passed() {
 			fmt.Fprintf(w, "\n%s: %s\n%s", o.c.name, o.verdict(), diff(o.lvs, o.us))
+			if err := errors.Join(o.lvsErr, o.usErr); err != nil {
+				fmt.Fprintln(w, "  "+strings.ReplaceAll(err.Error(), "\n", "\n  "))
+			}
 		}
 		if o.unlikeOld {
 			changed = append(changed, o.c.name)
@@ -36,8 +40,14 @@ func report(w io.Writer, outcomes []*outcome, verbose bool) {
 	if len(changed) > 0 {
 		fmt.Fprintf(w, "\nin %d cases LVS did not do what is kept in lvs/ (make conformance-record keeps it): %s\n", len(changed), strings.Join(changed, ", "))
 	}
+	same := 0
+	for _, o := range outcomes {
+		if o.verdict() == "same" {
+			same++
+		}
+	}
 	failed := failures(outcomes)
-	fmt.Fprintf(w, "\n%d passed, %d failed\n", len(outcomes)-failed, failed)
+	fmt.Fprintf(w, "\nconformance with LVS: %d cases: %d the same, %d differ on purpose, %d wrong\n", len(outcomes), same, len(outcomes)-same-failed, failed)
 }
 
 func failures(outcomes []*outcome) (n int) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -33,27 +34,15 @@ type testCase struct {
 	config   []string         // more lines of lb.toml, [limits] or [timeouts] with what is in them
 	ifaces   [numLinks]string // more lines of lb.toml's interfaces
 	steps    []step
+	unaged   bool        // the tables are compared without timeouts
 	differs  [][2]string // key of a row in docs/lvs.md, and the reason in short
-}
-
-// virtualService is one service with its servers.
-type virtualService struct {
-	proto, listen, scheduler, method string
-	flags                            []string // as ipvsadm -b takes them
-	lines                            []string // more lines of lb.toml
-	servers                          []realServer
-}
-
-type realServer struct {
-	address string
-	weight  int
 }
 
 // step is one line that does something.
 type step struct {
 	line int
 	text string
-	verb string // ">", "<", "conns", "counts", "picks", "weight", "wait", "expect"
+	verb string // one of verbs
 	args []string
 }
 
@@ -231,7 +220,7 @@ func (s *script) fill(c *testCase, lines []srcLine, defs map[string][]srcLine, v
 	return nil
 }
 
-var verbs = []string{">", "<", "conns", "counts", "picks", "weight", "wait", "expect"}
+var verbs = []string{">", "<", "conns", "counts", "picks", "weight", "edit", "add", "del", "wait", "expect"}
 
 // directive reads one line: what both sides are, or what is done.
 func (c *testCase) directive(line int, text string, words []string) (err error) {
@@ -256,6 +245,7 @@ var settings = map[string]func(*testCase, []string) error{
 	"iface":    (*testCase).addIfaceLine,
 	"sysctl":   (*testCase).addSysctl,
 	"timeouts": (*testCase).setTimeouts,
+	"unaged":   func(c *testCase, _ []string) error { c.unaged = true; return nil },
 	"mtu":      (*testCase).setMTU,
 }
 
@@ -264,42 +254,6 @@ func (c *testCase) setFamily(w []string) error {
 		return fmt.Errorf("expected 4 or 6")
 	}
 	c.family = int(w[0][0] - '0')
-	return nil
-}
-
-func (c *testCase) addService(w []string) error {
-	if len(w) < 4 || w[0] != "tcp" && w[0] != "udp" || w[3] != "nat" && w[3] != "dr" {
-		return fmt.Errorf("expected service tcp|udp VIP:PORT SCHEDULER nat|dr [FLAGS]")
-	}
-	c.services = append(c.services, &virtualService{proto: w[0], listen: w[1], scheduler: w[2], method: w[3], flags: w[4:]})
-	_, err := endpoint(w[1], c.family)
-	return err
-}
-
-func (c *testCase) addServer(w []string) error {
-	if len(c.services) == 0 || len(w) != 1 && (len(w) != 3 || w[1] != "weight") {
-		return fmt.Errorf("expected, below a service, server ADDRESS:PORT [weight N]")
-	}
-	r := realServer{address: w[0], weight: 1}
-	if len(w) == 3 {
-		n, err := strconv.Atoi(w[2])
-		if err != nil {
-			return err
-		}
-		r.weight = n
-	}
-	v := c.services[len(c.services)-1]
-	v.servers = append(v.servers, r)
-	_, err := endpoint(w[0], c.family)
-	return err
-}
-
-func (c *testCase) addLine(w []string) error {
-	if len(c.services) == 0 {
-		return fmt.Errorf("expected below a service")
-	}
-	v := c.services[len(c.services)-1]
-	v.lines = append(v.lines, strings.Join(w, " "))
 	return nil
 }
 
@@ -326,7 +280,8 @@ func (c *testCase) addSysctl(w []string) error {
 	if len(w) != 2 {
 		return fmt.Errorf("expected sysctl net/ipv4/vs/NAME VALUE")
 	}
-	c.sysctls = append(c.sysctls, [2]string{w[0], w[1]})
+	value := map[string]string{"true": "1", "false": "0"}[w[1]] // as lb.toml has it, for loops that set both
+	c.sysctls = append(c.sysctls, [2]string{w[0], cmp.Or(value, w[1])})
 	return nil
 }
 

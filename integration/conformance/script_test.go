@@ -36,7 +36,7 @@ func TestParseScript(t *testing.T) {
 	if c.name != "file/ACK/v6" || c.family != 6 || c.mtu[in] != 1400 || c.timeouts != [3]int{1, 2, 3} || len(c.steps) != 2 {
 		t.Errorf("the last case is %+v", c)
 	}
-	if v := c.services[0]; v.proto != "tcp" || v.scheduler != "rr" || v.method != "nat" || v.servers[0] != (realServer{"server:8000", 3}) {
+	if v := c.services[0]; v.proto != "tcp" || v.scheduler != "rr" || v.method != "nat" || v.servers[0].address != "server:8000" || v.servers[0].weight != 3 {
 		t.Errorf("its service is %+v", v)
 	}
 	if c.steps[0].text != "> ACK ttl=7" || c.steps[0].line != 14 {

@@ -130,7 +130,26 @@ func (u *us) Conns() (list []connection, err error) {
 		list = append(list, conn)
 		return true
 	})
+	u.director.Templates(func(t director.Template) bool {
+		list = append(list, u.template(t))
+		return true
+	})
 	return list, nil
+}
+
+// template writes a template as LVS lists it: as a connection from port 0, to where the service listens, or to a firewall mark where that is several.
+func (u *us) template(t director.Template) connection {
+	var n int
+	fmt.Sscanf(t.Service, "s%d", &n)
+	v := u.c.services[n]
+	c := connection{proto: strings.ToUpper(v.proto), state: "NONE", client: netip.AddrPortFrom(t.Clients.Addr(), 0), virtual: v.ends()[0], real: t.Server, expires: t.Expires}
+	if t.Assured {
+		c.state = "ASSURED"
+	}
+	if len(v.listen) > 1 {
+		c.proto, c.virtual = "IP", v.markEnd()
+	}
+	return c
 }
 
 func (u *us) Counts() (lines []string, err error) {
@@ -165,12 +184,12 @@ func (u *us) Counts() (lines []string, err error) {
 	return lines, nil
 }
 
-func (u *us) SetWeight(r realServer) error {
-	ap, err := endpoint(r.address, u.c.family)
-	if err != nil {
-		return err
+// Change has the director changed. A weight alone goes without reading lb.toml again.
+func (u *us) Change(verb string, r realServer, all []realServer) error {
+	if verb == "edit" {
+		return u.director.SetWeight("s0", r.end(), r.weight)
 	}
-	return u.director.SetWeight("s0", ap, r.weight)
+	return errors.New("not yet")
 }
 
 // toml writes the lb.toml of a case.
@@ -188,7 +207,7 @@ func toml(c *testCase) string {
 		fmt.Fprintf(&b, "[[route]]\nto = %q\nvia = \"%v\"\n\n", map[int]string{4: "0.0.0.0/0", 6: "::/0"}[family], gw.addr)
 	}
 	for i, v := range c.services {
-		v.toml(&b, c.family, i)
+		v.toml(&b, i)
 	}
 	timeouts := []string{"tcp", "tcpfin", "udp"}
 	b.WriteString("[timeouts]\n")
@@ -199,37 +218,6 @@ func toml(c *testCase) string {
 	}
 	b.WriteString(strings.Join(c.config, "\n") + "\n")
 	return b.String()
-}
-
-func (v *virtualService) toml(b *strings.Builder, family, i int) {
-	listen, _ := endpoint(v.listen, family)
-	fmt.Fprintf(b, "[[service]]\nname = \"s%d\"\nlisten = %q\nprotocol = %q\nmethod = %q\nscheduler = %q\n", i, listen, v.proto, v.method, v.scheduler)
-	for _, l := range v.hashLines() {
-		fmt.Fprintln(b, l)
-	}
-	for _, l := range v.lines {
-		fmt.Fprintln(b, l)
-	}
-	for _, r := range v.servers {
-		a, _ := endpoint(r.address, family)
-		fmt.Fprintf(b, "[[service.server]]\naddress = %q\nweight = %d\n", a, r.weight)
-		if h, ok := hostOf(a.Addr()); ok && h.link == in {
-			fmt.Fprintf(b, "mac = %q\n", net.HardwareAddr(h.mac[:]))
-		}
-	}
-	fmt.Fprintln(b)
-}
-
-// hashLines are ipvsadm's flags in our words: without a flag LVS takes no port and has no fallback.
-func (v *virtualService) hashLines() (lines []string) {
-	switch v.scheduler {
-	case "sh", "mh":
-		lines = append(lines, fmt.Sprintf("hash_port = %v", slices.Contains(v.flags, v.scheduler+"-port")))
-		fallthrough
-	case "dh":
-		lines = append(lines, fmt.Sprintf("hash_fallback = %v", slices.Contains(v.flags, v.scheduler+"-fallback")))
-	}
-	return lines
 }
 
 func addrPort(a stack.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a.Netip(), port) }
