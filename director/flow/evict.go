@@ -54,7 +54,7 @@ func (c candidate) better(o candidate) bool {
 
 // evict ends one connection of s to make room; false when there was none that may go.
 func (t *Table) evict(s *shard, now uint32) bool {
-	if t.evicted == nil || !s.evictable() {
+	if t.evicted == nil || t.spares.Load() || !s.evictable() {
 		return false
 	}
 	buckets := s.index.size + s.index.split
@@ -74,6 +74,9 @@ func (t *Table) evict(s *shard, now uint32) bool {
 	t.evicted(server)
 	return true
 }
+
+// SetEviction switches eviction off and on again, in a table that was made with it.
+func (t *Table) SetEviction(on bool) { t.spares.Store(!on) }
 
 // hunt is a look for the connection that should go.
 type hunt struct {
@@ -113,7 +116,7 @@ func (s *shard) evictable() bool {
 func (t *Table) judge(i, now uint32) candidate {
 	e := t.entries.at(i)
 	c := candidate{cell: i, worth: worths[e.state]}
-	timeout := t.timeouts[e.state&15]
+	timeout := t.timeouts[e.state&15].Load()
 	if left := e.deadline - min(now, e.deadline); left < timeout {
 		c.silent = timeout - left
 	}

@@ -162,7 +162,7 @@ func (t *Table) enter(s *shard, i uint32, forward, reply *key, n newcomer) bool 
 	}
 	n.conn.State = None.next(n.conn.Proto, viewOf(Forward, n.conn.Marks), n.flags)
 	t.store(e, n.conn)
-	e.deadline = n.tick + t.timeouts[e.state]
+	e.deadline = n.tick + t.timeouts[e.state&15].Load()
 	s.wheel.file(i)
 	s.stats.inserted++
 	s.stats.states[e.state]++

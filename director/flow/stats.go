@@ -8,7 +8,7 @@ type Stats struct {
 	Inserted uint64 // connections made
 	Expired  uint64 // ended by their timer
 	Reopened uint64 // ended by a SYN after their end: their client's own, or one that needed the local port
-	Removed  uint64 // ended by Remove
+	Removed  uint64 // ended by Remove or Sweep
 	Evicted  uint64 // ended to make room for another
 	Clashes  uint64 // not made: another one has the same reply tuple
 	Full     uint64 // not made: Options.Max

@@ -18,10 +18,11 @@
 //     In a full table it may take the place of one that is worth less (evict.go)
 //  3. Expire  the janitor, every 100 ms: connections whose time is over are forgotten, a bounded number per lock; then memory that is not needed
 //     any more is given back (giveback.go)
+//  4. Sweep   connections of a server that was removed are forgotten (sweep.go)
 //
 // Time is passed in, since any beginning; the table never reads a clock.
 //
-// Not handled here: who may open a connection (only SYN; never RST), and what happens to those of a server that was removed.
+// Not handled here: who may open a connection (only SYN; never RST).
 package flow
 
 import (
@@ -57,8 +58,8 @@ type Table struct {
 	hash     *hasher
 	entries  *slab[entry]
 	wides    *slab[wideAddrs]
-	pages    *slab[page] // of entries, by number of page
-	timeouts [16]uint32  // ticks, by State
+	pages    *slab[page]       // of entries, by number of page
+	timeouts [16]atomic.Uint32 // ticks, by State
 	count    func(server uint32, active, inactive int32)
 	max      int64
 	evicted  func(server uint32)
@@ -67,9 +68,10 @@ type Table struct {
 	sequences *slab[Sequence] // by the cell of an entry with the mark Followed
 	listing   atomic.Int32    // calls of Each under way
 
-	_    [40]byte // live changes with each new connection, what is above never
-	live atomic.Int64
-	_    [56]byte // the shards begin at a cache line
+	_      [40]byte // live changes with each new connection, what is above never
+	live   atomic.Int64
+	spares atomic.Bool // eviction is switched off; asked for in a full table only
+	_      [52]byte    // the shards begin at a cache line
 
 	shards [numShards]shard
 }
@@ -116,12 +118,7 @@ func New(o Options) *Table {
 	if t.count == nil {
 		t.count = func(uint32, int32, int32) {}
 	}
-	for s, d := range DefaultTimeouts() {
-		if o.Timeouts[s] > 0 {
-			d = o.Timeouts[s]
-		}
-		t.timeouts[s] = ticks(d)
-	}
+	t.SetTimeouts(o.Timeouts)
 	t.entries.emptied = t.sequences.uncover
 	buckets, spill := newSlab[bucket](2*cells), newSlab[bucket](cells)
 	var pages [numShards]*[pageCells]bucket // side by side: a small table's directories are few cache lines
@@ -131,6 +128,16 @@ func New(o Options) *Table {
 		s.wheel.store = t.entries
 	}
 	return t
+}
+
+// SetTimeouts changes the timeouts, 0 in a state being its default. A connection that is known gets the new one with its next packet.
+func (t *Table) SetTimeouts(to Timeouts) {
+	for s, d := range DefaultTimeouts() {
+		if to[s] > 0 {
+			d = to[s]
+		}
+		t.timeouts[s].Store(ticks(d))
+	}
 }
 
 // find returns the entry that k asks for, 0 when there is none.
@@ -184,7 +191,7 @@ func (t *Table) Touch(k *stack.Tuple, d Direction, tcpFlags uint8, hop Hop, now 
 		t.answered(e)
 	}
 	next := e.state.next(e.proto, viewOf(d, e.marks), tcpFlags)
-	deadline := tickOf(now) + t.timeouts[next&15]
+	deadline := tickOf(now) + t.timeouts[next&15].Load()
 	if next == e.state && deadline >= e.deadline {
 		e.deadline = deadline
 	} else {

@@ -110,7 +110,7 @@ func (r Result) String() string { return resultNames[r] }
 // Table remembers datagrams, each with a fate V of the caller's. All methods may be called at the same time.
 type Table[V any] struct {
 	seed   maphash.Seed
-	life   time.Duration
+	life   atomic.Int64 // a time.Duration
 	frames bound
 	bytes  bound
 	shards [numShards]shard[V]
@@ -121,13 +121,17 @@ func New[V any](o Options) *Table[V] {
 	if o.Datagrams <= 0 {
 		o.Datagrams = DefaultDatagrams
 	}
-	t := &Table[V]{seed: maphash.MakeSeed(), life: o.Life}
+	t := &Table[V]{seed: maphash.MakeSeed()}
+	t.SetLife(o.Life)
 	t.frames.max, t.bytes.max = int64(o.Frames), int64(o.Bytes)
 	for i := range t.shards {
 		t.shards[i].init(t, max(o.Datagrams/numShards, 1))
 	}
 	return t
 }
+
+// SetLife changes Options.Life, for datagrams that are seen from now on.
+func (t *Table[V]) SetLife(d time.Duration) { t.life.Store(int64(d)) }
 
 func (t *Table[V]) shard(k *Key) *shard[V] {
 	return &t.shards[maphash.Comparable(t.seed, *k)%numShards]

@@ -227,7 +227,7 @@ func (s *shard[V]) forget(i uint32) {
 func (s *shard[V]) link(i uint32, now time.Duration) {
 	e := &s.entries[i]
 	list := listOf(e.state)
-	e.deadline = now + s.table.life
+	e.deadline = now + time.Duration(s.table.life.Load())
 	e.prev, e.next = s.entries[list].prev, list
 	s.entries[e.prev].next, s.entries[list].prev = i, i
 	s.length[list]++

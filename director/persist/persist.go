@@ -11,6 +11,7 @@
 //	Assure   a connection showed that the client is real
 //	Release  a connection ended
 //	Expire   the janitor takes templates away whose time is over
+//	Sweep    a server was removed, or a service tells its clients apart in another way
 //
 // Each new connection restarts the template's timer with the service's timeout. When that is over while connections hold the template, it
 // is given 60 s more, and again, as LVS does.
@@ -229,6 +230,36 @@ func (t *Table) sweep(s *shard, now time.Duration) (expired int) {
 	return expired
 }
 
+// Sweep takes away the templates that are gone, a page of 64 under each lock, and returns how many they were. gone must be quick and not call the table. A
+// template that is made meanwhile may be passed or not.
+func (t *Table) Sweep(gone func(k *Key, server uint32) bool) (dropped int) {
+	for i := range t.shards {
+		for page, more := uint32(0), true; more; page++ {
+			var n int
+			n, more = t.sweepPage(&t.shards[i], page, gone)
+			dropped += n
+		}
+	}
+	return dropped
+}
+
+// sweepPage does one page of s; more says whether there are pages behind it.
+func (t *Table) sweepPage(s *shard, page uint32, gone func(k *Key, server uint32) bool) (dropped int, more bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if page >= uint32(len(s.pages)) {
+		return 0, false
+	}
+	for n := range s.pages[page] {
+		if c := &s.pages[page][n]; c.used && gone(&c.key, c.server) {
+			t.forget(s, page<<pageShift|uint32(n))
+			s.stats.dropped++
+			dropped++
+		}
+	}
+	return dropped, true
+}
+
 // Len returns how many templates there are, those included whose time is over and that Expire has not yet come by.
 func (t *Table) Len() int { return int(min(t.live.Load(), t.max)) }
 
@@ -239,7 +270,7 @@ type Stats struct {
 	Expired   uint64 // ended by their timer
 	Unassured uint64 // ended with their last connection: the client never proved real
 	Evicted   uint64 // ended, unassured, to make room for others
-	Dropped   uint64 // ended because their server drains (expire_quiescent_template)
+	Dropped   uint64 // ended by Drop or Sweep: their server drains, does not answer, or was removed
 	Full      uint64 // not made: Options.Max
 }
 
