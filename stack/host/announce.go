@@ -28,10 +28,16 @@ const (
 )
 
 // Announce sends the announcements for every VIP and DIP of a link once.
-func (h *Host) Announce(link int) { h.announce(h.links[link], h.links[link].owned()) }
+func (h *Host) Announce(link int) {
+	l := h.links[link].current()
+	h.announce(h.links[link], l.owned())
+}
 
 func (h *Host) announce(l *link, addrs []netip.Addr) {
 	for _, a := range addrs {
+		if !l.own.has(stack.AddrFrom(a)) {
+			continue // a VIP that was removed meanwhile
+		}
 		f := announcement(l.MAC, a)
 		h.counters.announced.Add(1)
 		l.Send(&f)

@@ -89,11 +89,11 @@ func (h *Host) classifyARP(l *link, b []byte) class {
 		return classNone
 	}
 	sender := stack.AddrFrom4(a.ProtocolAddressSender())
-	if _, ours := l.own[sender]; ours {
+	if l.own.has(sender) {
 		h.conflict(l, sender, stack.MAC(a.HardwareAddressSender()))
 		return classNone
 	}
-	_, ours := l.own[stack.AddrFrom4(a.ProtocolAddressTarget())]
+	ours := l.own.has(stack.AddrFrom4(a.ProtocolAddressTarget()))
 	if !ours || (a.Op() == header.ARPReply && b[0]&1 != 0) {
 		return classNone
 	}
@@ -113,7 +113,7 @@ func (h *Host) classifyND(l *link, b []byte, p *stack.Packet) class {
 		return classNone
 	}
 	target := stack.AddrFrom16(m[8:])
-	_, ours := l.own[target]
+	ours := l.own.has(target)
 	switch header.ICMPv6Type(p.ICMPType) {
 	case header.ICMPv6NeighborSolicit:
 		if ours {
@@ -131,13 +131,13 @@ func (h *Host) classifyND(l *link, b []byte, p *stack.Packet) class {
 
 // classifyIP takes what is addressed to one of us, on whatever link, but not to a group; and not what claims to come from us.
 func (h *Host) classifyIP(l *link, p *stack.Packet) class {
-	if _, forged := h.own[p.Src]; forged {
+	if h.own.has(p.Src) {
 		return classNone
 	}
-	if _, ok := h.own[p.Dst]; ok {
+	if h.own.has(p.Dst) {
 		return classOther
 	}
-	if _, ok := l.own[p.Dst]; ok {
+	if l.own.has(p.Dst) {
 		return classOther // our link-local address
 	}
 	return classNone

@@ -36,6 +36,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
@@ -90,8 +91,8 @@ const FirstPort = 64512
 // Host is the netstack and what feeds it.
 type Host struct {
 	links    []*link
-	routes   []Route
-	own      map[stack.Addr]struct{} // DIPs and VIPs of all links: read-only
+	routes   atomic.Pointer[[]Route]
+	own      addresses // DIPs and VIPs of all links
 	netstack *gstack.Stack
 	log      limitedLog
 
@@ -106,15 +107,18 @@ type Host struct {
 	closing chan struct{}
 
 	running  sync.WaitGroup
+	started  atomic.Bool // Run was called
 	counters counters
 }
 
 // link is a Link as the host keeps it.
 type link struct {
 	Link
-	id  tcpip.NICID
-	ep  *endpoint
-	own map[stack.Addr]struct{} // addresses that ARP and ND are answered for here: read-only
+	id tcpip.NICID
+	ep *endpoint
+
+	own  addresses                    // that ARP and ND are answered for here
+	vips atomic.Pointer[[]netip.Addr] // as they are now; Link has those of the start
 }
 
 // New builds the netstack; it answers nothing before Run. Close releases it. The error says which link or route is wrong.
@@ -127,8 +131,6 @@ func New(o Options) (*Host, error) {
 		rate = defaultRate
 	}
 	h := &Host{
-		routes:   o.Routes,
-		own:      make(map[stack.Addr]struct{}),
 		netstack: newStack(),
 		log:      limitedLog{log: o.Log},
 		control:  newQueue(rate),
@@ -163,6 +165,7 @@ func (h *Host) Run(ctx context.Context) error {
 		return nil
 	}
 	defer h.running.Done()
+	h.started.Store(true)
 	var announcing sync.WaitGroup
 	defer announcing.Wait()
 	ctx, cancel := context.WithCancel(ctx)

@@ -79,7 +79,7 @@ func (h *Host) placed(link int, a netip.Addr) bool {
 			return true
 		}
 	}
-	for _, r := range h.routes {
+	for _, r := range *h.routes.Load() {
 		if r.Link == link && r.To.Contains(a) {
 			return true
 		}

@@ -16,6 +16,8 @@ import (
 
 // build makes the NICs, then their addresses, then the routes.
 func (h *Host) build(o Options) error {
+	all := map[stack.Addr]struct{}{}
+	h.own.p.Store(&all)
 	for i := range o.Links {
 		if err := h.addLink(i, o.Links[i]); err != nil {
 			return fmt.Errorf("link %q: %w", o.Links[i].Name, err)
@@ -26,12 +28,7 @@ func (h *Host) build(o Options) error {
 			return fmt.Errorf("link %q: %w", l.Name, err)
 		}
 	}
-	table, err := h.routeTable()
-	if err != nil {
-		return err
-	}
-	h.netstack.SetRouteTable(table)
-	return nil
+	return h.SetRoutes(o.Routes)
 }
 
 // addLink checks a link and makes its NIC.
@@ -45,14 +42,10 @@ func (h *Host) addLink(i int, c Link) error {
 	if c.MTU <= 0 {
 		c.MTU = defaultMTU
 	}
-	l := &link{Link: c, id: tcpip.NICID(i + 1), own: make(map[stack.Addr]struct{})}
+	l := &link{Link: c, id: tcpip.NICID(i + 1)}
 	l.ep = newEndpoint(&l.Link, &h.counters)
-	for _, a := range l.owned() {
-		l.own[stack.AddrFrom(a)] = struct{}{}
-		h.own[stack.AddrFrom(a)] = struct{}{}
-		if !a.Is4() {
-			l.own[stack.AddrFrom(linkLocal(c.MAC))] = struct{}{}
-		}
+	for _, a := range l.enter(c.VIPs) {
+		(*h.own.p.Load())[stack.AddrFrom(a)] = struct{}{}
 	}
 	h.links = append(h.links, l)
 	if err := h.netstack.CreateNICWithOptions(l.id, l.ep, gstack.NICOptions{Name: c.Name}); err != nil {
@@ -98,14 +91,14 @@ func (h *Host) addAddresses(l *link) error {
 		}
 	}
 	ll := linkLocal(l.MAC)
-	if _, ok := l.own[stack.AddrFrom(ll)]; ok {
+	if l.own.has(stack.AddrFrom(ll)) {
 		if err := add(ll, 64, gstack.CanBePrimaryEndpoint); err != nil {
 			return err
 		}
 	}
 	// Netstack answers only what is addressed to the NIC that a packet came in on. The other links' addresses make it the
 	// weak host that people expect (RFC 1122 section 3.3.4.2); ARP for them is kept out by the filter.
-	for a := range h.own {
+	for a := range *h.own.p.Load() {
 		if err := add(a.Netip(), a.Netip().BitLen(), gstack.NeverPrimaryEndpoint); err != nil {
 			return err
 		}
@@ -127,7 +120,7 @@ func (h *Host) addAddress(id tcpip.NICID, p netip.Prefix, peb gstack.PrimaryEndp
 
 // routeTable lists the connected prefixes, the configured routes, and at the end, for last hops, everything as on-link on
 // every link. Netstack takes the longest prefix first and keeps this order among equals; an answer only looks at its own link's.
-func (h *Host) routeTable() ([]tcpip.Route, error) {
+func (h *Host) routeTable(routes []Route) ([]tcpip.Route, error) {
 	var table []tcpip.Route
 	for _, l := range h.links {
 		for _, p := range l.Addresses {
@@ -135,7 +128,7 @@ func (h *Host) routeTable() ([]tcpip.Route, error) {
 			table = append(table, tcpip.Route{Destination: subnet(p), NIC: l.id})
 		}
 	}
-	for _, r := range h.routes {
+	for _, r := range routes {
 		if r.Link < 0 || r.Link >= len(h.links) || !r.To.IsValid() || r.To.Addr().Is4() != r.Via.Is4() {
 			return nil, fmt.Errorf("route to %s via %s on link %d: no such route", r.To, r.Via, r.Link)
 		}

@@ -54,6 +54,13 @@ func (q *queue) put(now time.Time, link int, f *tap.Frame, p *stack.Packet) bool
 	return true
 }
 
+// setRate changes the tokens per second.
+func (q *queue) setRate(perSecond int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.rate = float64(perSecond)
+}
+
 // fill adds the tokens of the time that has passed. Time that went backwards adds none.
 func (q *queue) fill(now time.Time) {
 	if d := now.Sub(q.filled); d > 0 {

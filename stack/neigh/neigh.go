@@ -108,10 +108,11 @@ func or[T int | time.Duration](v, def T) T {
 // Slot names a next hop. The zero Slot is none: it never has a MAC and takes no frames.
 type Slot uint32
 
-// A slot's word: the MAC in the low 48 bits, first byte lowest, so that taking it out is one store; and these two bits.
+// A slot's word: the MAC in the low 48 bits, first byte lowest, so that taking it out is one store; and these three bits.
 const (
-	wordValid = 1 << 63 // the MAC may be used
-	wordUsed  = 1 << 62 // it was, since the last proof
+	wordValid  = 1 << 63 // the MAC may be used
+	wordUsed   = 1 << 62 // it was, since the last proof
+	wordFailed = 1 << 61 // there is none: the next hop, a pinned one, was asked and did not answer; until it does
 )
 
 func word(m stack.MAC) uint64 {
@@ -145,6 +146,7 @@ type Resolver struct {
 	dynamic []Slot  // the dynamic ones, in the order of the clock
 	hand    int     // the clock's hand in dynamic
 	pinned  int
+	freed   []Slot // by Retain, the first to go first
 	parked  map[Slot][]tap.Frame
 	waiting int   // frames in parked
 	bytes   int   // their bytes
@@ -201,13 +203,49 @@ func (r *Resolver) Pin(iface int, a netip.Addr, static stack.MAC) Slot {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.pinLocked(k)
-	if s != 0 && static != (stack.MAC{}) {
+	switch {
+	case s == 0:
+	case static != (stack.MAC{}):
 		r.entries[s].state = fixed
 		r.words[s].Store(word(static))
-		// Only a slot that was dynamic can have frames waiting; their connections send them again.
+		// Only a slot that was learned before can have frames waiting; their connections send them again.
 		r.counters.parkDropped.Add(uint64(len(r.takeLocked(s))))
+	case r.entries[s].state == fixed: // It was static, by the last configuration.
+		r.entries[s] = entry{key: k, backoff: r.o.Retransmit}
+		r.words[s].Store(0)
 	}
 	return s
+}
+
+// Failed reports whether s is the slot of a next hop that is known not to answer: from the last question in vain on until its next proof.
+func (r *Resolver) Failed(s Slot) bool {
+	return uint64(s) < uint64(len(r.words)) && r.words[s].Load()&wordFailed != 0
+}
+
+// Turns grows whenever Failed changes for some slot.
+func (r *Resolver) Turns() uint64 { return r.counters.turns.Load() }
+
+// freedRest is how many slots must be freed before the first of them is used again: somebody may still hold a number that was just freed, for the
+// frame at hand.
+const freedRest = 1024
+
+// Retain frees the pinned slots for which keep says no: the configuration does not name them any more. Frames that wait there are dropped.
+func (r *Resolver) Retain(keep func(Slot) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for k, s := range r.slots {
+		if r.entries[s].dynamic || keep(s) {
+			continue
+		}
+		delete(r.slots, k)
+		r.entries[s] = entry{deadline: never}
+		if r.words[s].Swap(0)&wordFailed != 0 {
+			r.counters.turns.Add(1)
+		}
+		r.counters.parkDropped.Add(uint64(len(r.takeLocked(s))))
+		r.freed = append(r.freed, s)
+		r.pinned--
+	}
 }
 
 // pinLocked finds or makes the pinned slot of k.
@@ -269,8 +307,15 @@ var broadcast4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 // addLocked makes a slot that is due at once: the zero deadline has always passed.
 func (r *Resolver) addLocked(k key) Slot {
-	s := Slot(len(r.entries))
-	r.entries = append(r.entries, entry{key: k, backoff: r.o.Retransmit})
+	e := entry{key: k, backoff: r.o.Retransmit}
+	var s Slot
+	if len(r.freed) > freedRest || len(r.entries) == len(r.words) {
+		s, r.freed = r.freed[0], r.freed[1:]
+		r.entries[s] = e
+	} else {
+		s = Slot(len(r.entries))
+		r.entries = append(r.entries, e)
+	}
 	r.slots[k] = s
 	return s
 }

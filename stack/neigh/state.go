@@ -150,12 +150,15 @@ func (r *Resolver) askLocked(s Slot, now time.Duration) question {
 func (r *Resolver) failLocked(s Slot, now time.Duration) {
 	e := &r.entries[s]
 	e.state = failed
-	r.words[s].Store(0)
 	r.counters.failed.Add(1)
 	r.counters.parkDropped.Add(uint64(len(r.takeLocked(s))))
 	if e.dynamic {
+		r.words[s].Store(0)
 		e.deadline = never
 		return
+	}
+	if r.words[s].Swap(wordFailed)&wordFailed == 0 {
+		r.counters.turns.Add(1)
 	}
 	e.deadline = now + e.backoff
 	e.backoff = min(2*e.backoff, r.o.MaxBackoff)
@@ -171,7 +174,9 @@ func (r *Resolver) reachLocked(s Slot, m stack.MAC, now time.Duration) (found bo
 	e := &r.entries[s]
 	e.state, e.asks = reachable, 0
 	e.confirmed, e.deadline, e.backoff = now, now+r.o.Confirm, r.o.Retransmit
-	r.words[s].Store(word(m))
+	if r.words[s].Swap(word(m))&wordFailed != 0 {
+		r.counters.turns.Add(1)
+	}
 	found, e.lost = e.lost, false
 	return found
 }

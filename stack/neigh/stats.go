@@ -17,6 +17,7 @@ import (
 // counters are Stats as they are kept.
 type counters struct {
 	asked, learned, changed, failed, refused atomic.Uint64
+	turns                                    atomic.Uint64
 	parked, parkedSent, parkDropped          atomic.Uint64
 }
 
@@ -50,7 +51,7 @@ func (r *Resolver) Stats() Stats {
 		ParkedSent:  c.parkedSent.Load(),
 		ParkDropped: c.parkDropped.Load(),
 		Waiting:     r.waiting,
-		Slots:       len(r.entries) - 1,
+		Slots:       len(r.slots),
 		Dynamic:     len(r.dynamic),
 	}
 }
