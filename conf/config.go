@@ -78,6 +78,7 @@ type Service struct {
 	OnePacket               bool          // udp: each datagram is scheduled by itself
 	Pickup                  bool          // tcp, sh, dh and mh: connections that the table does not know go where the hash says
 	Idle                    string        // "expire" or "reset" (tcp)
+	OnServerRemoved         string        // "expire", "keep" or "reset" (tcp)
 
 	Allow, Deny    []netip.Prefix // who may open connections: the longest prefix decides; without Allow everybody else may; none is in both
 	RatePerSource  int            // connections that one IPv4 address or IPv6 /64 may open per second; 0: any

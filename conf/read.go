@@ -29,6 +29,7 @@ var (
 	protocols  = words{now: []string{"tcp", "udp"}, later: []string{"sctp"}}
 	methods    = words{now: []string{"nat", "dr", "tun", "fullnat"}}
 	idles      = words{now: []string{"expire", "reset"}}
+	removals   = words{now: []string{"expire", "keep", "reset"}}
 	onNoServer = words{now: []string{"reject", "drop"}}
 	schedulers = words{now: []string{"wlc", "rr", "wrr", "lc", "sed", "nq", "fo", "ovf", "twos", "sh", "dh", "mh", "lblc", "lblcr", "quic"}}
 )

@@ -20,6 +20,7 @@ func readState(s *section, v *Service) {
 	v.OnePacket = s.on("one_packet")
 	v.Pickup = s.on("pickup")
 	v.Idle = s.word("idle", idles)
+	v.OnServerRemoved = s.word("on_server_removed", removals)
 	if v.PersistenceTimeout == 0 && !s.has("persistence_timeout") {
 		for _, o := range []struct {
 			key string
@@ -48,6 +49,12 @@ func readState(s *section, v *Service) {
 	}
 	if v.Idle == "reset" && v.Protocol != "tcp" {
 		s.add("idle %q: only for tcp: %s has no reset", v.Idle, v.Protocol)
+	}
+	switch {
+	case v.OnServerRemoved == "reset" && v.Protocol != "tcp":
+		s.add("on_server_removed %q: only for tcp: %s has no reset", v.OnServerRemoved, v.Protocol)
+	case v.OnServerRemoved == "keep" && v.Protocol == "udp":
+		s.add("on_server_removed %q: not for udp: its flows go on to another server", v.OnServerRemoved)
 	}
 }
 
