@@ -159,7 +159,7 @@ func TestBinarySurvives(t *testing.T) {
 		p := startBinary(t, binary, "-conf", writeConf(t, tapConf))
 		p.log.wait(t, "service=web6")
 		p.signal(t, syscall.SIGHUP)
-		p.log.wait(t, "no reload in this version")
+		p.log.wait(t, "msg=reload changes=nothing")
 		p.signal(t, syscall.SIGTERM)
 		if code := p.exitCode(t); code != ExitOK {
 			t.Errorf("exit code %d:\n%s", code, p.log)

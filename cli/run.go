@@ -46,6 +46,7 @@ type environment struct {
 	open    func(tap.Options) (*tap.Device, error)
 	machine string // what tells this machine from others, for default MACs
 	signals <-chan os.Signal
+	path    string // of the file, to be read again at a reload
 }
 
 // runCommand is `tapdirector -conf lb.toml`.
@@ -70,6 +71,7 @@ func runCommand(cmd *cobra.Command) error {
 		open:    tap.Open,
 		machine: machineID(),
 		signals: signals,
+		path:    path,
 	})
 }
 
@@ -104,7 +106,8 @@ func forward(ctx context.Context, c *conf.Config, e environment) (err error) {
 	}
 	logStart(e.log, c, devices)
 	makeRoom(d.Workers())
-	return runTasks(ctx, d, e, shut)
+	reload := reloader{log: e.log, path: e.path, devices: devices, machine: e.machine, apply: d.Reload}
+	return runTasks(ctx, d, e, tasks{shut, reload.run})
 }
 
 // sideTasks is how many goroutines may want to run while every worker does: host, resolver, janitor, signals.
@@ -152,21 +155,27 @@ func closeDevices(devices []*tap.Device) error {
 	return errors.Join(errs...)
 }
 
-// runTasks runs the director and the signals until the director fails or is told to stop. Then shut closes the devices: a
+// tasks are what runTasks is to do beside running.
+type tasks struct {
+	shut   func() error // close the devices
+	reload func()       // read the file again
+}
+
+// runTasks runs the director and the signals until the director fails or is told to stop. Then it closes the devices: a
 // worker that waits for a frame ends by that at once.
-func runTasks(ctx context.Context, d *director.Director, e environment, shut func() error) error {
+func runTasks(ctx context.Context, d *director.Director, e environment, do tasks) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.Run(ctx) })
 	g.Go(func() error {
 		defer stop()
-		watchSignals(ctx, e, d.Counters)
+		watchSignals(ctx, e, d.Counters, do.reload)
 		return nil
 	})
 	g.Go(func() error {
 		<-ctx.Done()
-		return shut()
+		return do.shut()
 	})
 	done := make(chan error, 1)
 	go func() { done <- g.Wait() }()
@@ -183,8 +192,8 @@ func runTasks(ctx context.Context, d *director.Director, e environment, shut fun
 	}
 }
 
-// watchSignals logs the counters at a counter signal, a word at a reload signal, and returns at any other, or when ctx ends.
-func watchSignals(ctx context.Context, e environment, counters func() []director.Counter) {
+// watchSignals logs the counters at a counter signal, reloads at a reload signal, and returns at any other, or when ctx ends.
+func watchSignals(ctx context.Context, e environment, counters func() []director.Counter, reload func()) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -194,7 +203,7 @@ func watchSignals(ctx context.Context, e environment, counters func() []director
 			case slices.Contains(counterSignals, s):
 				logCounters(e.answers, counters())
 			case slices.Contains(reloadSignals, s):
-				e.log.Warn("no reload in this version: restart to take a changed file", "signal", s.String())
+				reload()
 			default:
 				e.log.Info("stop", "signal", s.String())
 				return

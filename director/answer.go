@@ -61,7 +61,7 @@ func (w *worker) answer(g *tap.Frame, ok bool, v Verdict) Verdict {
 
 // budget is a token bucket shared by all workers: rate tokens a second, one second's worth at most.
 type budget struct {
-	rate   int64
+	rate   atomic.Int64
 	second atomic.Int64 // the second that used counts, since the director's start
 	used   atomic.Int64
 }
@@ -72,5 +72,6 @@ func (b *budget) take(now time.Duration) bool {
 		b.second.Store(s)
 		b.used.Store(0)
 	}
-	return b.used.Load() < b.rate && b.used.Add(1) <= b.rate
+	rate := b.rate.Load()
+	return b.used.Load() < rate && b.used.Add(1) <= rate
 }

@@ -72,6 +72,7 @@ func (d *Director) Counters() []Counter {
 	for v := range d.verdicts {
 		l.add("verdict", d.verdicts[v].Load(), "verdict="+Verdict(v).String())
 	}
+	d.removedCounters(&l)
 	d.deviceCounters(&l)
 	d.serviceCounters(&l)
 	d.tableCounters(&l)
@@ -127,7 +128,7 @@ func (d *Director) serviceCounters(l *counterList) {
 		who := "service=" + s.name
 		s.traffic.list(l, "service", who)
 		l.add("service_no_server", s.noServer.Load(), who)
-		s.defence.list(l, who)
+		s.listDefence(l, who)
 		for _, srv := range s.servers {
 			srv.list(l, who)
 		}

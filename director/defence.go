@@ -17,18 +17,19 @@ import (
 type defence struct {
 	sources *guard.Prefixes // nil: all
 	rate    *guard.Rate     // nil: any
-
-	denied, overRate counter
-	evicted          counter // of its connections, to make room for others
 }
 
-// defend sets up what the config says.
-func (d *defence) defend(c *conf.Service) {
+// defend sets up what the config says; prior is what the service was, if it was.
+func (s *service) defend(c *conf.Service, prior *service) {
 	if len(c.Allow)+len(c.Deny) > 0 {
-		d.sources = guard.NewPrefixes(c.Allow, c.Deny)
+		s.sources = guard.NewPrefixes(c.Allow, c.Deny)
 	}
-	if c.RatePerSource > 0 {
-		d.rate = guard.NewRate(c.RatePerSource, c.BurstPerSource)
+	switch {
+	case c.RatePerSource == 0:
+	case prior != nil && prior.conf.RatePerSource == c.RatePerSource && prior.conf.BurstPerSource == c.BurstPerSource:
+		s.rate = prior.rate // with what it knows
+	default:
+		s.rate = guard.NewRate(c.RatePerSource, c.BurstPerSource)
 	}
 }
 
@@ -54,9 +55,9 @@ func (d *Director) evicted(id uint32) {
 	}
 }
 
-// list tells the counters of a service's defence.
-func (d *defence) list(l *counterList, who string) {
-	l.add("service_denied", d.denied.Load(), who)
-	l.add("service_over_rate", d.overRate.Load(), who)
-	l.add("service_evicted", d.evicted.Load(), who)
+// listDefence tells the counters of a service's defence.
+func (s *service) listDefence(l *counterList, who string) {
+	l.add("service_denied", s.denied.Load(), who)
+	l.add("service_over_rate", s.overRate.Load(), who)
+	l.add("service_evicted", s.evicted.Load(), who)
 }

@@ -51,6 +51,7 @@ type Director struct {
 
 	templates *persist.Table
 	resetter  resetter
+	reloading reloading
 
 	verdicts [numVerdicts]counter
 	released [numVerdicts]counter // what became of fragments that were held: their own verdict was HeldFragment
@@ -66,17 +67,13 @@ func New(o Options) (*Director, error) {
 	if d.log == nil {
 		d.log = slog.Default()
 	}
-	d.budget.rate = int64(o.Config.Limits.ICMPRate)
 	d.neigh = neigh.New(neigh.Options{Links: d.neighLinks(o.Config), Log: d.log})
-	v, err := newView(o.Config, d.mtus(), d.neigh.Pin)
+	v, err := newView(o.Config, viewOptions{mtus: d.mtus(), pin: d.neigh.Pin})
 	if err != nil {
 		return nil, err
 	}
 	d.view.Store(v)
-	tables := flow.Options{Max: o.Config.Limits.Connections, Timeouts: timeouts(o.Config), Count: d.count, Watch: watcher{d}}
-	if o.Config.Limits.EarlyDrop {
-		tables.Evicted = d.evicted
-	}
+	tables := flow.Options{Max: o.Config.Limits.Connections, Timeouts: timeouts(o.Config), Count: d.count, Watch: watcher{d}, Evicted: d.evicted}
 	d.table = flow.New(tables)
 	d.frags = frag.New[fate](fragments(o.Config))
 	d.templates = persist.New(persist.Options{Max: o.Config.Limits.Templates, Count: d.countTemplates})
@@ -85,6 +82,8 @@ func New(o Options) (*Director, error) {
 	}
 	d.addWorkers(o.Config)
 	d.resetter = newResetter(d)
+	d.reloading = reloading{config: o.Config, reloads: &counter{}, refused: &counter{}, swept: &counter{}}
+	d.adjust(o.Config, v)
 	return d, nil
 }
 
@@ -124,6 +123,7 @@ func (d *Director) tidy(now time.Duration) {
 	d.resetter.run(now)
 	d.templates.Expire(now)
 	d.frags.Expire(now)
+	d.reclaim(now)
 }
 
 // clock is the path's time: since the director's start, monotonic.
@@ -137,8 +137,13 @@ func (d *Director) count(id uint32, active, inactive int32) {
 	s := d.view.Load().servers[id]
 	s.Active.Add(active)
 	s.Inactive.Add(inactive)
-	if s.limit.upper > 0 && active+inactive != 0 {
-		s.limit.judge(&s.Server, active+inactive > 0)
+	n := active + inactive
+	if n == 0 {
+		return
+	}
+	s.open.Add(int64(n))
+	if s.limit.upper > 0 {
+		s.limit.judge(s.serverRecord, n > 0)
 	}
 }
 
@@ -203,9 +208,7 @@ func (d *Director) hostOptions(c *conf.Config) host.Options {
 			Addresses: c.Interfaces[i].Addresses, VIPs: vipsOf(c, i), Send: d.sender(i, c.Interfaces[i].VLAN),
 		})
 	}
-	for _, r := range c.Routes {
-		o.Routes = append(o.Routes, host.Route{To: r.To, Via: r.Via, Link: r.Interface})
-	}
+	o.Routes = routesOf(c)
 	return o
 }
 

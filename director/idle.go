@@ -1,6 +1,7 @@
 package director
 
 import (
+	"sync"
 	"time"
 
 	"tapdirector/director/flow"
@@ -8,7 +9,8 @@ import (
 	"tapdirector/tap"
 )
 
-// Connections that idled out are reset where the service says idle = "reset": each end gets a segment that looks as if the other had sent it. To the
+// Connections that idled out are reset where the service says idle = "reset", and those of a server that was removed (reload.go) where it says
+// on_server_removed = "reset": each end gets a segment that looks as if the other had sent it. To the
 // server it takes the way of a client's packet, whatever the method; to the client it leaves as the VIP, by the last hop, also with
 // methods whose answers do not pass here.
 //
@@ -18,9 +20,13 @@ import (
 // maxIdled bounds the connections that wait for their resets.
 const maxIdled = 4096
 
-// resetter resets idle connections. It is the janitor's.
+// resetter resets idle connections, and those of servers that were removed. It is the janitor's; others may offer it connections.
 type resetter struct {
-	w       *worker // with no queue to read; nil: no service wants resets
+	d     *Director
+	w     *worker // with no queue to read; nil: no connection had to be reset yet
+	epoch epoch   // for reloads
+
+	mu      sync.Mutex
 	waiting []idled
 
 	sent    *counter // connections that were reset at both ends
@@ -34,41 +40,69 @@ type idled struct {
 }
 
 func newResetter(d *Director) resetter {
-	r := resetter{sent: &counter{}, dropped: &counter{}}
-	for _, s := range d.view.Load().ordered {
-		if s.marks&flow.Followed != 0 {
-			r.w = d.newWorker(0, 0, nil)
-			r.w.queue = nil
-			break
-		}
-	}
-	return r
+	return resetter{d: d, sent: &counter{}, dropped: &counter{}}
 }
 
 // add notes a connection to be reset.
 func (r *resetter) add(c *flow.Conn, s flow.Sequence) {
-	if len(r.waiting) == maxIdled {
+	if !r.offer(c, s) {
 		r.dropped.Add(1)
-		return
+	}
+}
+
+// offer notes a connection to be reset, if there is room.
+func (r *resetter) offer(c *flow.Conn, s flow.Sequence) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.waiting) == maxIdled {
+		return false
 	}
 	r.waiting = append(r.waiting, idled{*c, s})
+	return true
+}
+
+// busy reports whether connections wait.
+func (r *resetter) busy() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.waiting) > 0
 }
 
 // run sends what the budget allows; the rest waits for the next time.
 func (r *resetter) run(now time.Duration) {
-	if len(r.waiting) == 0 {
+	r.mu.Lock()
+	waiting := r.waiting // others only append
+	r.mu.Unlock()
+	if len(waiting) == 0 {
 		return
 	}
-	w := r.w
+	r.epoch.begin()
+	defer r.epoch.end()
+	w := r.worker()
 	w.view, w.now = w.d.view.Load(), now
 	n := 0
-	for n < len(r.waiting) && w.d.budget.take(now) && w.d.budget.take(now) {
-		w.resetBoth(&r.waiting[n])
+	for n < len(waiting) && w.d.budget.take(now) && w.d.budget.take(now) {
+		w.resetBoth(&waiting[n])
 		n++
 	}
 	w.flush()
 	r.sent.Add(uint64(n))
+	if w.d.budget.rate.Load() == 0 { // none will ever be sent
+		r.dropped.Add(uint64(len(waiting) - n))
+		n = len(waiting)
+	}
+	r.mu.Lock()
 	r.waiting = append(r.waiting[:0], r.waiting[n:]...)
+	r.mu.Unlock()
+}
+
+// worker returns the one that sends them; it is made when it is first asked for.
+func (r *resetter) worker() *worker {
+	if r.w == nil {
+		r.w = r.d.newWorker(0, 0, nil)
+		r.w.queue = nil
+	}
+	return r.w
 }
 
 // resetBoth sends the resets of one connection.

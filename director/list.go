@@ -28,7 +28,11 @@ type Template struct {
 // Templates calls fn for every persistence template until fn returns false.
 func (d *Director) Templates(fn func(Template) bool) {
 	d.templates.Each(d.clock(), func(t persist.Template) bool {
-		srv := d.view.Load().servers[t.Server]
+		servers := d.view.Load().servers
+		if int(t.Server) >= len(servers) || servers[t.Server] == nil {
+			return true // It ended, and its server is forgotten.
+		}
+		srv := servers[t.Server]
 		s := srv.service
 		bits := s.persistence.bits[1]
 		if t.Key.Client.Is4() {
@@ -41,12 +45,15 @@ func (d *Director) Templates(fn func(Template) bool) {
 	})
 }
 
-// SetWeight changes a server's weight from now on, 0 to 65535; 0 drains it. The service is named as in the config. What is not known, or a
+// SetWeight changes a server's weight from now on, 0 to 65535; 0 drains it. It holds until the next reload, which takes the
+// file's. The service is named as in the config. What is not known, or a
 // weight out of range, is an error and changes nothing.
 func (d *Director) SetWeight(service string, server netip.AddrPort, weight int) error {
 	if weight < 0 || weight > 65535 {
 		return fmt.Errorf("weight %d: not 0 to 65535", weight)
 	}
+	d.reloading.mu.Lock()
+	defer d.reloading.mu.Unlock()
 	for _, s := range d.view.Load().ordered {
 		if s.name != service {
 			continue

@@ -14,7 +14,8 @@ import (
 
 // All workers together answer at most rate times in a second, and again in the next.
 func TestBudget(t *testing.T) {
-	b := budget{rate: 100}
+	b := budget{}
+	b.rate.Store(100)
 	for second := range time.Duration(3) {
 		var got [4]int
 		var all sync.WaitGroup

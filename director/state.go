@@ -1,13 +1,11 @@
 package director
 
 import (
-	"sync"
 	"time"
 
 	"tapdirector/conf"
 	"tapdirector/director/flow"
 	"tapdirector/director/persist"
-	"tapdirector/director/sched"
 	"tapdirector/stack"
 	"tapdirector/tap"
 )
@@ -53,7 +51,7 @@ func newState(c *conf.Service) state {
 	if c.OnePacket {
 		s.keep = (*worker).once
 	}
-	if c.Idle == "reset" {
+	if c.Idle == "reset" || c.OnServerRemoved == "reset" {
 		s.marks |= flow.Followed
 	}
 	return s
@@ -83,6 +81,10 @@ func (w *worker) persistent(s *service, f *tap.Frame) (*server, flow.Marks) {
 		return nil, 0
 	}
 	id, held := w.d.templates.Put(&k, srv.id, l)
+	if w.view.servers[id].gone { // Another worker was faster, with the view before.
+		w.d.templates.Drop(&k, id)
+		return srv, 0
+	}
 	return w.view.servers[id], heldMarks(held)
 }
 
@@ -102,7 +104,7 @@ func (w *worker) ofTemplate(s *service, k *persist.Key, l persist.Lease) *server
 		return nil
 	}
 	srv := w.view.servers[id]
-	if s.persistence.quiescent && srv.Weight.Load() == 0 {
+	if srv.gone || s.persistence.quiescent && srv.Weight.Load() == 0 {
 		w.d.templates.Drop(k, id)
 		return nil
 	}
@@ -151,15 +153,14 @@ func (w watcher) Idled(c *flow.Conn, s flow.Sequence) { w.d.resetter.add(c, s) }
 
 // threshold is a server's.
 type threshold struct {
-	mu           sync.Mutex // one judgement at a time, each on the newest count: else the last word might be on an old one
-	upper, lower int64      // connections; upper 0: none
+	upper, lower int64 // connections; upper 0: none
 }
 
 // judge sets or clears Overload of s after a connection was added, or ended.
-func (t *threshold) judge(s *sched.Server, added bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	n := int64(s.Active.Load()) + int64(s.Inactive.Load())
+func (t threshold) judge(s *serverRecord, added bool) {
+	s.judging.Lock()
+	defer s.judging.Unlock()
+	n := s.open.Load()
 	switch {
 	case added:
 		if n >= t.upper {
@@ -171,6 +172,18 @@ func (t *threshold) judge(s *sched.Server, added bool) {
 		}
 	case n*4 < t.upper*3:
 		s.Overload.Store(false)
+	}
+}
+
+// apply sets or clears Overload of s after the thresholds have changed. Between the two it stays as it is.
+func (t threshold) apply(s *serverRecord) {
+	if t.upper == 0 {
+		s.Overload.Store(false)
+		return
+	}
+	t.judge(s, true)
+	if s.open.Load() < t.upper {
+		t.judge(s, false)
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 
 	"tapdirector/conf"
 	"tapdirector/director/flow"
-	"tapdirector/director/sched"
 	"tapdirector/stack"
 )
 
@@ -296,16 +295,16 @@ func TestThresholdsFromTheFile(t *testing.T) {
 
 // However workers race, when all is over the flag says what the count says.
 func TestThresholdRace(t *testing.T) {
-	var s sched.Server
+	var s serverRecord
 	limit := threshold{upper: 2}
 	for range 200 {
 		var all sync.WaitGroup
 		for range 4 {
 			all.Go(func() {
 				for range 50 {
-					s.Inactive.Add(1)
+					s.open.Add(1)
 					limit.judge(&s, true)
-					s.Inactive.Add(-1)
+					s.open.Add(-1)
 					limit.judge(&s, false)
 				}
 			})

@@ -34,13 +34,18 @@ const (
 
 // serverPath is what all tunnels to one server share.
 type serverPath struct {
-	learned atomic.Uint64 // seconds since the director's start at which it ends << 32 | MTU in bytes of L3; 0: nothing
-	ids     atomic.Uint32 // identification of the last outer packet that may be fragmented
+	*pathRecord
 	tunnels []*tunnel
 }
 
+// pathRecord is what of a path lasts over reloads.
+type pathRecord struct {
+	learned atomic.Uint64 // seconds since the director's start at which it ends << 32 | MTU in bytes of L3; 0: nothing
+	ids     atomic.Uint32 // identification of the last outer packet that may be fragmented
+}
+
 // mtu returns the MTU of the path whose first link has that of link.
-func (t *serverPath) mtu(link uint32, now time.Duration) uint32 {
+func (t *pathRecord) mtu(link uint32, now time.Duration) uint32 {
 	l := t.learned.Load()
 	if l == 0 {
 		return link
@@ -53,10 +58,10 @@ func (t *serverPath) mtu(link uint32, now time.Duration) uint32 {
 }
 
 // learnedMTU is 0 when nothing is learned, for listings.
-func (t *serverPath) learnedMTU() uint32 { return uint32(t.learned.Load()) }
+func (t *pathRecord) learnedMTU() uint32 { return uint32(t.learned.Load()) }
 
 // learn notes that a router passed a packet of size bytes on to a link of mtu only; 0: it did not say. What is not believable changes nothing.
-func (t *serverPath) learn(mtu, size int, is4 bool, now time.Duration) {
+func (t *pathRecord) learn(mtu, size int, is4 bool, now time.Duration) {
 	if mtu == 0 {
 		mtu = stack.Plateau(size)
 	}
@@ -141,18 +146,36 @@ func (w *worker) tellClient(f *tap.Frame, e stack.ICMPError) Verdict {
 var tunnelKinds = map[string]stack.TunnelKind{"ipip": stack.IPIP, "gue": stack.GUE, "gre": stack.GRE}
 
 // newTunnel builds the tunnel to a server and adds it to its path.
-func (v *view) newTunnel(c *conf.Service, s *conf.Server) *tunnel {
+func (b *builder) newTunnel(c *conf.Service, s *conf.Server) *tunnel {
 	dst := stack.AddrFrom(s.Address.Addr())
-	if v.paths[dst] == nil {
-		v.paths[dst] = &serverPath{}
-	}
 	t := &tunnel{
 		Tunnel: stack.Tunnel{
 			Kind: tunnelKinds[s.Tunnel.Kind], Src: stack.AddrFrom(s.Tunnel.Source), Dst: dst,
 			Port: uint16(s.Tunnel.Port), Csum: s.Tunnel.Csum, TTL: uint8(c.TunnelTTL),
 		},
-		discover: c.PMTUDisc, clamp: uint16(c.MSSClamp), path: v.paths[dst],
+		discover: c.PMTUDisc, clamp: uint16(c.MSSClamp), path: b.pathTo(dst),
 	}
 	t.path.tunnels = append(t.path.tunnels, t)
 	return t
+}
+
+// pathTo returns the path to a server.
+func (b *builder) pathTo(dst stack.Addr) *serverPath {
+	p := b.paths[dst]
+	if p == nil {
+		p = &serverPath{pathRecord: &pathRecord{}}
+		if b.prev != nil && b.prev.paths[dst] != nil {
+			p.pathRecord = b.prev.paths[dst].pathRecord
+		}
+		b.paths[dst] = p
+	}
+	return p
+}
+
+// moved is t, a tunnel of the view before, in this one.
+func (b *builder) moved(t *tunnel) *tunnel {
+	u := *t
+	u.path = b.pathTo(t.Dst)
+	u.path.tunnels = append(u.path.tunnels, &u)
+	return &u
 }

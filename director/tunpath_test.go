@@ -213,7 +213,7 @@ func TestServerPath(t *testing.T) {
 		{"not told, small", 0, 1006, true, minPath4},
 		{"not told, huge", 0, 65535, true, 32000},
 	} {
-		var p serverPath
+		p := serverPath{pathRecord: &pathRecord{}}
 		p.learn(tc.mtu, tc.size, tc.is4, 5*time.Second)
 		want := min(tc.want, 9000)
 		if got := p.mtu(9000, 6*time.Second); got != want {

@@ -1,9 +1,10 @@
 package director
 
 import (
-	"fmt"
 	"net/netip"
-	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"tapdirector/conf"
 	"tapdirector/director/flow"
@@ -19,7 +20,9 @@ type view struct {
 	locals   addrSet
 	services services
 	ordered  []*service // as configured
-	servers  []*server  // by flow.Conn.ServerID
+	servers  []*server  // by flow.Conn.ServerID; nil: a number that is free
+	gone     []*server  // those of them that were removed
+	lost     []*service // removed services that have such
 	routes   []route    // longest prefix first
 	backs    map[back]*server
 	tracks   bool                       // some interface masquerades: routed packets have connections too
@@ -48,21 +51,31 @@ func (i *iface) dip(peer stack.Addr) stack.Addr {
 
 // service is a virtual service with its scheduler.
 type service struct {
+	*serviceRecord
+
 	id        uint32
 	name      string
+	conf      *conf.Service
 	method    flow.Method
 	scheduler sched.Scheduler
 	servers   []*server
-	reject    bool // what no server can take is answered, not dropped
+	gone      []*server // removed ones that are still remembered (roster.go)
+	reject    bool      // what no server can take is answered, not dropped
 	state
 	defence
+}
+
+// serviceRecord is what of a service lasts over reloads.
+type serviceRecord struct {
 	traffic
-	noServer counter
+	noServer         counter
+	denied, overRate counter // by its defence
+	evicted          counter // of its connections, to make room for others
 }
 
 // server is a real server of one service.
 type server struct {
-	sched.Server
+	*serverRecord
 
 	id      uint32
 	service *service
@@ -74,11 +87,23 @@ type server struct {
 	tunnel  *tunnel // with tun only
 	name    netip.AddrPort
 	sources []stack.Addr // fullnat: what its connections come from; at least one
-	turn    counter      // new connections begin to look for a port at the next source
+	weight  int32        // as configured
 	limit   threshold
 	vip     netip.AddrPort // what it answers as without a connection (unknown.go)
 
-	templates counter // persistence templates that say this server: goes down too
+	key  conf.ServerKey
+	gone bool          // it was removed: no new connections
+	left time.Duration // when
+}
+
+// serverRecord is what of a server lasts over reloads.
+type serverRecord struct {
+	sched.Server
+
+	open      atomic.Int64 // connections
+	turn      counter      // new connections begin to look for a port at the next source
+	judging   sync.Mutex   // of its thresholds, one at a time, each on the newest count: else the last word might be on an old one
+	templates counter      // persistence templates that say this server: goes down too
 
 	traffic
 }
@@ -91,23 +116,6 @@ type route struct {
 	slot   neigh.Slot
 }
 
-// newView resolves a config; pin hands out next-hop slots.
-func newView(c *conf.Config, mtus []int, pin func(iface int, a netip.Addr, static stack.MAC) neigh.Slot) (*view, error) {
-	v := &view{services: newServices(), backs: map[back]*server{}, paths: map[stack.Addr]*serverPath{}}
-	for i := range c.Interfaces {
-		v.ifaces = append(v.ifaces, newIface(&c.Interfaces[i], mtus[i]))
-		v.tracks = v.tracks || c.Interfaces[i].Masquerade
-	}
-	v.addRoutes(c, pin)
-	for i := range c.Services {
-		if err := v.addService(&c.Services[i], pin); err != nil {
-			return nil, fmt.Errorf("service %q: %w", c.Services[i].Name, err)
-		}
-	}
-	v.locals = newAddrSet(rolesOf(c))
-	return v, nil
-}
-
 func newIface(c *conf.Interface, mtu int) iface {
 	i := iface{name: c.Name, mac: c.MAC, mtu: uint32(mtu), vlan: uint16(c.VLAN), forward: c.Forward, masquerade: c.Masquerade, byRoute: c.Reply == "route"}
 	for _, p := range c.Addresses {
@@ -118,106 +126,6 @@ func newIface(c *conf.Interface, mtu int) iface {
 		}
 	}
 	return i
-}
-
-// addRoutes joins the connected prefixes and the config's routes.
-func (v *view) addRoutes(c *conf.Config, pin func(int, netip.Addr, stack.MAC) neigh.Slot) {
-	for i := range c.Interfaces {
-		for _, p := range c.Interfaces[i].Addresses {
-			v.routes = append(v.routes, route{to: p.Masked(), iface: uint16(i), onLink: true})
-		}
-	}
-	for _, r := range c.Routes {
-		v.routes = append(v.routes, route{to: r.To.Masked(), iface: uint16(r.Interface), slot: pin(r.Interface, r.Via, stack.MAC{})})
-	}
-	sort.SliceStable(v.routes, func(i, j int) bool { return v.routes[i].to.Bits() > v.routes[j].to.Bits() })
-}
-
-var methods = map[string]flow.Method{"nat": flow.NAT, "dr": flow.DR, "tun": flow.TUN, "fullnat": flow.FullNAT}
-
-var protocols = map[string]uint8{"tcp": stack.ProtoTCP, "udp": stack.ProtoUDP}
-
-func (v *view) addService(c *conf.Service, pin func(int, netip.Addr, stack.MAC) neigh.Slot) error {
-	s := &service{
-		id:     uint32(len(v.ordered)),
-		name:   c.Name,
-		method: methods[c.Method],
-		reject: c.OnNoServer != "drop",
-		state:  newState(c),
-	}
-	s.defend(c)
-	if c.TOA {
-		s.method = flow.FullNATTOA
-	}
-	v.tracks = v.tracks || c.Method == "fullnat"
-	var known []*sched.Server
-	for i := range c.Servers {
-		cs := &c.Servers[i]
-		srv := &server{
-			id: uint32(len(v.servers)), service: s, method: methodTo(s.method, c, cs),
-			addr: stack.AddrFrom(cs.Address.Addr()), port: cs.Address.Port(),
-			iface: uint16(cs.Iface), slot: pin(cs.Iface, cs.Via, cs.MAC), name: cs.Address,
-		}
-		for _, a := range cs.Sources {
-			srv.sources = append(srv.sources, stack.AddrFrom(a))
-		}
-		srv.Weight.Store(int32(cs.Weight))
-		srv.limit.upper, srv.limit.lower = int64(cs.UThreshold), int64(cs.LThreshold)
-		srv.Addr, srv.Port, srv.QUICID = srv.addr, srv.port, cs.QUICID
-		if s.method == flow.TUN {
-			srv.tunnel = v.newTunnel(c, cs)
-		}
-		v.servers, s.servers, known = append(v.servers, srv), append(s.servers, srv), append(known, &srv.Server)
-	}
-	var err error
-	s.scheduler, err = sched.New(c.Scheduler, known, sched.Options{
-		Port: c.HashPort, Fallback: c.HashFallback, TableSize: c.MHTableSize, QUICIDLength: c.QUICIDLength,
-	})
-	v.ordered = append(v.ordered, s)
-	for _, l := range c.Listen {
-		v.services.add(l, protocols[c.Protocol], s)
-	}
-	v.addBacks(c, s)
-	return err
-}
-
-// methodTo is how connections to one server of a service go: those of fullnat across families where the server's is not the VIP's.
-func methodTo(m flow.Method, c *conf.Service, s *conf.Server) flow.Method {
-	across := len(c.Listen) > 0 && c.Listen[0].Addr.Is4() != s.Address.Addr().Is4()
-	switch {
-	case across && m == flow.FullNAT:
-		return flow.Across
-	case across && m == flow.FullNATTOA:
-		return flow.AcrossTOA
-	}
-	return m
-}
-
-// rolesOf collects what each address of the config is to us.
-func rolesOf(c *conf.Config) map[stack.Addr]role {
-	roles := map[stack.Addr]role{}
-	add := func(a netip.Addr, r role) { roles[stack.AddrFrom(a)] |= r }
-	for i := range c.Interfaces {
-		for _, p := range c.Interfaces[i].Addresses {
-			add(p.Addr(), roleDIP)
-			if p.Addr().Is4() && p.Bits() < 31 {
-				add(p.Masked().Addr(), roleNever)
-				add(broadcast(p), roleNever)
-			}
-		}
-	}
-	for i := range c.Services {
-		s := &c.Services[i]
-		for _, l := range s.Listen {
-			add(l.Addr, roleVIP)
-		}
-		for j := range s.Servers {
-			if s.Method == "nat" {
-				add(s.Servers[j].Address.Addr(), roleServer)
-			}
-		}
-	}
-	return roles
 }
 
 // broadcast returns the directed broadcast address of an IPv4 prefix.

@@ -58,6 +58,7 @@ type worker struct {
 	next   int // the frame of the batch that is in hand, for when it panics
 
 	frames counter
+	epoch  epoch // for reloads
 }
 
 // run is the loop of one queue; nil when ctx is cancelled or the device closed.
@@ -81,6 +82,8 @@ func (w *worker) run(ctx context.Context) error {
 
 // batch carries frames and sends what came of them. A frame that panics is counted and left behind; the rest goes on.
 func (w *worker) batch(frames []tap.Frame) {
+	w.epoch.begin()
+	defer w.epoch.end()
 	w.view, w.now = w.d.view.Load(), w.d.clock()
 	for w.next = 0; w.next < len(frames); {
 		if w.trunk == nil {
