@@ -46,6 +46,18 @@ mac = "02:00:00:00:aa:02"
 addresses = ["10.77.3.1/24", "2001:db8:77:3::1/64"]
 forward = true
 masquerade = true
+[[interface]]
+name = "red"
+tap = "tap3"
+mac = "02:00:00:00:aa:03"
+addresses = ["10.77.4.1/24", "2001:db8:77:4::1/64"]
+vlan = 100
+[[interface]]
+name = "blue"
+tap = "tap3"
+mac = "02:00:00:00:aa:04"
+addresses = ["10.77.5.1/24", "2001:db8:77:5::1/64"]
+vlan = 200
 [[route]]
 to = "0.0.0.0/0"
 via = "10.77.3.254"
@@ -56,13 +68,21 @@ via = "2001:db8:77:3::fe"
 connections = 65536
 icmp_rate = 1000000
 host_rate = 1000
+[timeouts]
+tcp = 2
 `
 
-// fuzzDevices are the interfaces of fuzzConfig in order.
+// fuzzTrunk is the device of the last two interfaces, and their VLANs.
+const fuzzTrunk = 3
+
+var fuzzVLANs = []uint16{100, 200}
+
+// fuzzDevices are the devices of fuzzConfig in order.
 var fuzzDevices = []tap.MemoryOptions{
 	{Name: "tap0", MTU: 1500, Offload: tap.Offload{Csum: true, TSO4: true, TSO6: true, USO: true}},
 	{Name: "tap1", MTU: 1400},
 	{Name: "tap2", MTU: 1300, Offload: tap.Offload{Csum: true, TSO4: true}},
+	{Name: "tap3", MTU: 1450, Offload: tap.Offload{Csum: true, TSO4: true, TSO6: true, USO: true}},
 }
 
 // fuzzServices renders a service of each method, family and protocol, on ports 80 (nat), 81 (dr), 82 (nat, no server), 83 (dr, no server, silent), 85 (fullnat),
@@ -93,9 +113,68 @@ func fuzzServices() string {
 					protocol, port, len(net), fmt.Sprintf(net, 1, 100), port, protocol, tunnel)
 				fmt.Fprintf(&b, "[[service.server]]\naddress = \"%s\"\nmac = \"02:00:00:00:55:01\"\n", fmt.Sprintf(nets[(family+i)%2], 2, 11))
 			}
+			for _, s := range statefulServices {
+				if s.protocol == "" || s.protocol == protocol {
+					s.render(&b, net, protocol)
+				}
+			}
 		}
 	}
 	return b.String()
+}
+
+// statefulService is a service that remembers or refuses more than others.
+type statefulService struct {
+	protocol string // "": both
+	subnet   int    // of its VIP; 0: 1
+	ports    string
+	method   string
+	server   int // subnet of its servers; 0: 2
+	keys     string
+	srvKeys  string // of each server
+}
+
+// statefulServices are on ports 90 to 101 and in ranges of 10.77.1.100 and its IPv6 twin, and in the VLANs.
+var statefulServices = []statefulService{
+	{ports: "90 91", method: "nat", keys: "scheduler = \"rr\"\npersistence_timeout = \"1m\"\npersistence_prefix4 = 28\npersistence_prefix6 = 64"},
+	{ports: "92", method: "dr", keys: "persistence_timeout = \"1m\"\nexpire_quiescent_template = true"},
+	{protocol: "udp", ports: "93", method: "nat", keys: "one_packet = true"},
+	{protocol: "udp", ports: "94", method: "tun", keys: "one_packet = true\ntunnel = \"gue\""},
+	{protocol: "tcp", ports: "93", method: "nat", keys: "scheduler = \"mh\"\npickup = true"},
+	{protocol: "tcp", ports: "94", method: "dr", keys: "scheduler = \"sh\"\npickup = true\nidle = \"reset\""},
+	{protocol: "tcp", ports: "95", method: "nat", keys: "idle = \"reset\""},
+	{protocol: "tcp", ports: "96", method: "fullnat", keys: "idle = \"reset\"\ntoa = true"},
+	{protocol: "tcp", ports: "97", method: "tun", keys: "idle = \"reset\"\ntunnel = \"gre\""},
+	{ports: "98", method: "nat", keys: "scheduler = \"rr\"", srvKeys: "u_threshold = 3\nl_threshold = 2\n"},
+	{ports: "99", method: "fullnat", keys: "deny = [\"10.77.1.0/26\", \"2001:db8:77:1::/120\"]\nallow = [\"0.0.0.0/0\", \"::/0\"]"},
+	{ports: "100", method: "dr", keys: "rate_per_source = 50\nburst_per_source = 5"},
+	{ports: "101", method: "nat", server: 4}, // untagged in, tagged out
+	{ports: "6000-6009", method: "nat"},
+	{ports: "6100-6109", method: "fullnat"},
+	{subnet: 4, ports: "0", method: "nat", server: 5}, // one tag in, another out
+	{subnet: 5, ports: "80", method: "dr", server: 4, keys: "idle = \"reset\""},
+	{subnet: 5, ports: "81", method: "tun", server: 5, keys: "tunnel = \"ipip\""},
+	{subnet: 5, ports: "82", method: "fullnat", server: 2},
+}
+
+// render writes the service and its two servers into lb.toml.
+func (s statefulService) render(b *strings.Builder, net, protocol string) {
+	var listen []string
+	vip, ports := max(s.subnet, 1), strings.Fields(s.ports)
+	for _, port := range ports {
+		listen = append(listen, fmt.Sprintf("%q", fmt.Sprintf(net, vip, 100)+":"+port))
+	}
+	keys := s.keys
+	if protocol == "udp" { // these are keys of tcp only
+		for _, key := range []string{"idle = \"reset\"", "toa = true"} {
+			keys = strings.ReplaceAll(keys, key, "")
+		}
+	}
+	fmt.Fprintf(b, "[[service]]\nname = \"%s-%d-%s-%d\"\nlisten = [%s]\nprotocol = %q\nmethod = %q\n%s\n", protocol, vip, ports[0], len(net),
+		strings.Join(listen, ", "), protocol, s.method, keys)
+	for host := 11; host <= 12; host++ {
+		fmt.Fprintf(b, "[[service.server]]\naddress = \"%s\"\nmac = \"02:00:00:00:55:%02x\"\n%s", fmt.Sprintf(net, max(s.server, 2), host), host-10, s.srvKeys)
+	}
 }
 
 // fuzzWorld is that world, running.
@@ -129,6 +208,7 @@ func newFuzzWorld(tb testing.TB, devs []tap.MemoryOptions) *fuzzWorld {
 		m.OnWrite(func(_ int, f *tap.Frame) { w.left(i, f) })
 		w.memory, w.opened = append(w.memory, m), append(w.opened, dev)
 	}
+	w.opened = append(w.opened, w.opened[fuzzTrunk])
 	if w.d, err = director.New(director.Options{Config: c, Devices: w.opened, Log: slog.New(slog.DiscardHandler)}); err != nil {
 		tb.Fatal(err)
 	}
@@ -160,13 +240,36 @@ func (w *fuzzWorld) left(iface int, f *tap.Frame) {
 	w.mu.Lock()
 	w.out = append(w.out, fuzzOutput{iface, g})
 	w.mu.Unlock()
+	vlan := uint16(0)
+	if iface == fuzzTrunk {
+		g = f.Clone()
+		vlan, _ = stack.PopTag(&g)
+	}
 	if b := g.Bytes(); len(b) >= 42 && b[12] == 8 && b[13] == 6 && b[21] == 1 && !bytes.Equal(b[28:32], b[38:42]) {
 		answer := packettest.ARP(2, strangerMAC, stack.SrcMAC(b), netip.AddrFrom4([4]byte(b[38:42])), netip.AddrFrom4([4]byte(b[28:32])))
-		w.send(iface, &answer)
+		w.send(iface, tagged(&answer, vlan))
 	} else if len(b) >= 78 && b[12] == 0x86 && b[20] == packettest.ICMPv6 && b[54] == 135 {
 		answer := fuzzAdvertisement(b).Frame()
-		w.send(iface, &answer)
+		w.send(iface, tagged(&answer, vlan))
 	}
+}
+
+// tagged puts a tag on f, if vlan is not 0.
+func tagged(f *tap.Frame, vlan uint16) *tap.Frame {
+	if vlan != 0 {
+		stack.PushTag(f, vlan)
+	}
+	return f
+}
+
+// judge is memlan.Check of a frame on a device: on the trunk, of what the tag is on.
+func judge(iface int, f *tap.Frame, mtu int) error {
+	g := f.Clone()
+	vlan, ok := stack.PopTag(&g)
+	if onTrunk := slices.Contains(fuzzVLANs, vlan); !ok || onTrunk != (iface == fuzzTrunk) {
+		return fmt.Errorf("VLAN %d on device %d", vlan, iface)
+	}
+	return memlan.Check(&g, mtu)
 }
 
 // strangerMAC is whoever the director asks for.
@@ -209,7 +312,7 @@ func (w *fuzzWorld) settled() bool {
 
 // refused counts frames that a device would not take: a kernel would have lost them.
 func (w *fuzzWorld) refused() (n uint64) {
-	for _, d := range w.opened {
+	for _, d := range w.opened[:len(fuzzDevices)] {
 		n += d.Stats().TxInvalid
 	}
 	return n
@@ -231,22 +334,73 @@ func (w *fuzzWorld) judged() (sum uint64) {
 	return sum
 }
 
-// check wants every frame that left to be right in itself and fit for its device.
-func (w *fuzzWorld) check(tb testing.TB, out []fuzzOutput, in *tap.Frame) {
+// check wants every frame that left to be right in itself and fit for its device, and from someone who may be seen there.
+func (w *fuzzWorld) check(tb testing.TB, out []fuzzOutput, iface int, in *tap.Frame) {
 	tb.Helper()
+	var known netip.Addr
+	if iface == fuzzMasked {
+		known = sender(in.Clone())
+	}
 	for _, o := range out {
-		err := memlan.Check(&o.frame, w.devs[o.iface].MTU)
+		err := judge(o.iface, &o.frame, w.devs[o.iface].MTU)
 		if err == nil && !w.devs[o.iface].Offload.Carries(o.frame.Header) {
 			err = fmt.Errorf("the device does not carry %+v", o.frame.Header)
 		}
-		if err == nil && stack.SrcMAC(o.frame.Bytes()) != (stack.MAC{2, 0, 0, 0, 0xaa, byte(o.iface)}) {
-			err = fmt.Errorf("not from our MAC")
+		if err == nil {
+			err = checkSender(&o, known)
 		}
 		if err != nil {
 			tb.Fatalf("%v\nin:  %+v %s\n%x\nout of %d: %+v %s\n%x", err, in.Header, stack.Describe(in.Bytes()), clip(in.Bytes()),
 				o.iface, o.frame.Header, stack.Describe(o.frame.Bytes()), clip(o.frame.Bytes()))
 		}
 	}
+}
+
+// checkSender wants our MAC, of the interface that the frame left by, as its source. No address may be seen beyond masquerading but ours and the one that
+// is known there, since the frame that this came of was sent from there; and none anywhere that cannot be a sender.
+func checkSender(o *fuzzOutput, known netip.Addr) error {
+	g, own := o.frame.Clone(), o.iface
+	if vlan, _ := stack.PopTag(&g); vlan != 0 {
+		own += slices.Index(fuzzVLANs, vlan)
+	}
+	if stack.SrcMAC(g.Bytes()) != (stack.MAC{2, 0, 0, 0, 0xaa, byte(own)}) {
+		return fmt.Errorf("not from our MAC")
+	}
+	src := sender(g)
+	switch {
+	case !src.IsValid():
+		return nil
+	case src.IsMulticast(), src.IsLoopback(), src == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return fmt.Errorf("from %v, which is nobody's address", src)
+	case o.iface == fuzzMasked && src != known && !ours(src):
+		return fmt.Errorf("%v is seen beyond masquerading", src)
+	}
+	return nil
+}
+
+// sender is the source of an IP packet, invalid when the frame is none. It may change the frame.
+func sender(f tap.Frame) netip.Addr {
+	var p stack.Packet
+	if stack.Parse(&f, &p) != stack.ReasonNone || p.Kind != stack.KindIPv4 && p.Kind != stack.KindIPv6 {
+		return netip.Addr{}
+	}
+	return p.Src.Netip()
+}
+
+// fuzzMasked is the interface that masquerades.
+const fuzzMasked = 2
+
+// ours reports whether an address is one of fuzzConfig's DIPs or VIPs, or of our link or of nobody yet.
+func ours(a netip.Addr) bool {
+	if a.IsLinkLocalUnicast() || a.IsUnspecified() {
+		return true
+	}
+	b := a.AsSlice()
+	host := b[len(b)-1]
+	if a.Is6() {
+		return (host == 1 || b[14] == 1 && host == 0) && bytes.HasPrefix(b, []byte{0x20, 1, 0x0d, 0xb8, 0, 0x77})
+	}
+	return (host == 1 || host == 100) && b[0] == 10 && b[1] == 77
 }
 
 func clip(b []byte) []byte { return b[:min(len(b), 160)] }

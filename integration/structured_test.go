@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"testing"
 
-	"tapdirector/integration/memlan"
 	"tapdirector/integration/worldtest"
 	"tapdirector/stack"
 	"tapdirector/stack/packettest"
@@ -41,16 +40,24 @@ func (r packetMaker) packet() (iface int, f tap.Frame) {
 		return next.iface, next.frame
 	}
 	s := r.spec(pick(r, 4, 4, 6))
-	iface = r.IntN(3)
-	s.SrcMAC, s.DstMAC = stack.MAC{2, 0, 0, 0, 0xcc, byte(iface)}, stack.MAC{2, 0, 0, 0, 0xaa, byte(iface)}
+	own := r.IntN(fuzzTrunk + len(fuzzVLANs))
+	s.SrcMAC, s.DstMAC = stack.MAC{2, 0, 0, 0, 0xcc, byte(own)}, stack.MAC{2, 0, 0, 0, 0xaa, byte(own)}
 	if !s.Partial && s.FragOffset == 0 && !s.MF && r.IntN(8) == 0 {
-		r.cut(iface, s)
+		r.cut(own, s)
 	}
-	return iface, s.Frame()
+	return onDevice(own, s.Frame())
+}
+
+// onDevice returns a frame for one of our interfaces as it comes in, and the device that it comes in by.
+func onDevice(own int, f tap.Frame) (int, tap.Frame) {
+	if own < fuzzTrunk {
+		return own, f
+	}
+	return fuzzTrunk, *tagged(&f, fuzzVLANs[own-fuzzTrunk])
 }
 
 // cut lets the fragments of a packet wait: all, or all but one, or one of them of another size.
-func (r packetMaker) cut(iface int, s packettest.Spec) {
+func (r packetMaker) cut(own int, s packettest.Spec) {
 	s.DF, s.Payload = false, append(s.Payload, make([]byte, 200)...)
 	s.Payload = s.Payload[:min(len(s.Payload), 8000)]
 	size, id := pick(r, 64, 552, 1232, 1400), r.Uint32()
@@ -62,6 +69,7 @@ func (r packetMaker) cut(iface int, s packettest.Spec) {
 		frames = append(frames, packettest.Fragments(s.Frame(), size+8, id)[1:]...)
 	}
 	for _, f := range frames {
+		iface, f := onDevice(own, f)
 		*r.waiting = append(*r.waiting, waitingFrame{iface, f})
 	}
 }
@@ -70,8 +78,10 @@ func (r packetMaker) cut(iface int, s packettest.Spec) {
 func (r packetMaker) answer(o fuzzOutput) (iface int, f tap.Frame, ok bool) {
 	var p stack.Packet
 	g := o.frame.Clone()
+	vlan, _ := stack.PopTag(&g)
 	if outer, _, err := packettest.Unwrap(g.Bytes()[tap.EthernetLen:]); err == nil {
-		return o.iface, r.fromInside(outer, &g), true
+		f = r.fromInside(outer, &g)
+		return o.iface, *tagged(&f, vlan), true
 	}
 	if stack.Parse(&g, &p) != stack.ReasonNone || !p.HasPorts {
 		return 0, f, false
@@ -86,7 +96,8 @@ func (r packetMaker) answer(o fuzzOutput) (iface int, f tap.Frame, ok bool) {
 	if s.Proto == packettest.TCP || s.Proto == packettest.UDP {
 		s.Proto = p.Proto
 	}
-	return o.iface, s.Frame(), true
+	f = s.Frame()
+	return o.iface, *tagged(&f, vlan), true
 }
 
 // fromInside is a router's error about a packet in a tunnel.
@@ -104,9 +115,12 @@ func (r packetMaker) fromInside(o packettest.Outer, g *tap.Frame) tap.Frame {
 
 // end returns an address and port that mean something to the director, most of the time.
 func (r packetMaker) end(family int) netip.AddrPort {
-	subnet := pick(r, 1, 1, 1, 2, 2, 3, 9)
+	subnet := pick(r, 1, 1, 1, 1, 2, 2, 3, 4, 5, 9)
 	host := pick(r, 100, 100, 100, 1, 2, 11, 11, 11, 77)
 	port := pick[uint16](r, 80, 80, 80, 81, 81, 82, 83, 84, 85, 85, 86, 86, 87, 87, 88, 88, 89, 89, 40000, 40001, 1024, uint16(r.Uint32()))
+	if r.IntN(3) == 0 {
+		port = pick[uint16](r, 90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100, 101, 6000, 6009, 6100)
+	}
 	if family == 6 {
 		return netip.MustParseAddrPort(fmt.Sprintf("[2001:db8:77:%d::%d]:%d", subnet, host, port))
 	}
@@ -220,12 +234,12 @@ func structured(t *testing.T, devices []tap.MemoryOptions, n int) {
 				iface, in = i, f
 			}
 		}
-		if memlan.Check(&in, 0) != nil || !devices[iface].Offload.Carries(in.Header) {
+		if judge(iface, &in, 0) != nil || !devices[iface].Offload.Carries(in.Header) {
 			continue
 		}
 		judged++
 		out := w.exec(t, iface, &in)
-		w.check(t, out, &in)
+		w.check(t, out, iface, &in)
 		last = append(last, out...)
 		last = last[max(0, len(last)-16):]
 	}
