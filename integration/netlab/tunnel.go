@@ -37,19 +37,19 @@ type tunnelEnd struct {
 var tunnelProtos = map[string][]uint8{"ipip": {unix.IPPROTO_IPIP, unix.IPPROTO_IPV6}, "gre": {unix.IPPROTO_GRE}, "gue": {unix.IPPROTO_UDP}}
 
 const (
-	tunnelLink   = "unwrapped" // the TUN device's name
+	tunnelLink   = "unwrapped" // the TUN device's name in a world
 	tunnelBuffer = 8 << 20     // bytes waiting for an end: a sender's whole window comes at once
 )
 
-// openTunnelEnd makes the namespace unwrap tunnels of that kind at an address of its own.
-func (n *Namespace) openTunnelEnd(kind string, at netip.Addr) (*tunnelEnd, error) {
+// openTunnelEnd makes the namespace unwrap tunnels of that kind at an address of its own, by a TUN device of that name.
+func (n *Namespace) openTunnelEnd(kind string, at netip.Addr, link string) (*tunnelEnd, error) {
 	e := &tunnelEnd{}
 	err := n.Do(func() (err error) {
-		e.tun, err = openTUN(tunnelLink)
+		e.tun, err = openTUN(link)
 		return err
 	})
 	if err == nil {
-		err = n.linkUp(tunnelLink)
+		err = n.linkUp(link)
 	}
 	for _, proto := range tunnelProtos[kind] {
 		if err == nil {

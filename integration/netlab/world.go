@@ -116,7 +116,7 @@ func (w *World) serve() error {
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	for i, h := range w.hosts[1:] {
 		if w.plan.Spec.Method == "tun" {
-			e, err := h.openTunnelEnd(w.plan.Spec.Tunnel, h.plan.Addr())
+			e, err := h.openTunnelEnd(w.plan.Spec.Tunnel, h.plan.Addr(), tunnelLink)
 			if err != nil {
 				return err
 			}
