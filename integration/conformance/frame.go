@@ -23,6 +23,8 @@ const (
 	ip4ID   = ethLen + 4
 	tcpDoff = 12
 	udpLen  = 4
+
+	usualID = 0x1111 // of packets whose line says nothing else
 )
 
 // memory is what a player remembers of a case, for words that a line leaves out. Each side has its own: what it picked may differ.
@@ -64,7 +66,7 @@ func buildFrame(c *testCase, m *memory, s *step) (link, []byte, error) {
 		words = words[i+2:]
 	}
 	words = strings.Fields(strings.ReplaceAll(strings.Join(words, " "), "=", " ")) // "ttl=1" is "ttl 1", one word for a loop
-	d.spec = packettest.Spec{DF: c.family == 4, ID: 0x1111, Seq: 1000, Ack: 2000, Payload: []byte("hello")}
+	d.spec = packettest.Spec{DF: c.family == 4, ID: usualID, Seq: 1000, Ack: 2000, Payload: []byte("hello")}
 	if c.services[0].proto == "udp" {
 		d.spec.Proto = packettest.UDP
 	} else {
@@ -377,9 +379,9 @@ func (d *draft) source() (netip.AddrPort, error) {
 	case d.src != "":
 		return endpoint(d.src, d.c.family)
 	case d.icmp != "" && d.link == ext:
-		return endpoint("gw", d.c.family)
+		return endpoint("gw", d.quotedFamily())
 	case d.icmp != "":
-		return endpoint("router", d.c.family)
+		return endpoint("router", d.quotedFamily())
 	case d.link == ext:
 		return endpoint("client:40000", d.c.family)
 	case d.m.server.IsValid():
@@ -446,14 +448,22 @@ func answerTo(b []byte, family int) []byte {
 	return b
 }
 
+// quotedFamily is 6 where the quoted packet is of IPv6, which in a tunnel the connection need not be.
+func (d *draft) quotedFamily() int {
+	if b := d.quoted(); len(b) > 12 && b[12] == 0x86 {
+		return 6
+	}
+	return 4
+}
+
 // quotedSource is who sent the quoted packet.
 func (d *draft) quotedSource() (netip.AddrPort, error) {
 	b := d.quoted()
-	if len(b) < ethLen+40 && d.c.family == 6 || len(b) < ethLen+20 {
+	if len(b) < ethLen+40 && d.quotedFamily() == 6 || len(b) < ethLen+20 {
 		return netip.AddrPort{}, fmt.Errorf("nothing has left by %v that an error could be about", d.link)
 	}
 	var a netip.Addr
-	if d.c.family == 6 {
+	if d.quotedFamily() == 6 {
 		a, _ = netip.AddrFromSlice(b[ethLen+8 : ethLen+24])
 	} else {
 		a, _ = netip.AddrFromSlice(b[ethLen+12 : ethLen+16])
@@ -474,7 +484,7 @@ func (d *draft) quoteError() error {
 	s := &d.spec
 	s.Proto, s.ICMPType, s.ICMPCode = packettest.ICMP, e[0][0], e[0][1]
 	s.DF = false
-	if d.c.family == 6 {
+	if d.quotedFamily() == 6 {
 		s.Proto, s.ICMPType, s.ICMPCode = packettest.ICMPv6, e[1][0], e[1][1]
 	}
 	s.ICMPID, s.ICMPSeq = uint16(d.arg>>16), uint16(d.arg)

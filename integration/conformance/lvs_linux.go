@@ -166,7 +166,7 @@ const expireNodest = sys + "ipv4/vs/expire_nodest_conn"
 func (s *lvs) Begin(c *testCase) error {
 	s.c = c
 	orders := append([]string{"undo", "write " + expireNodest + " 1"}, s.gone...)
-	orders = append(orders, "emptied", "write "+expireNodest+" 0")
+	orders = append(orders, "emptied", "write "+expireNodest+" 0", "write "+sys+"ipv4/route/flush 1", "write "+sys+"ipv6/route/flush 1") // paths' MTUs
 	s.gone = nil
 	return s.tell(append(orders, s.set(c)...))
 }
@@ -194,7 +194,6 @@ func (s *lvs) set(c *testCase) (orders []string) {
 	for l, mtu := range c.mtu {
 		if mtu > 0 {
 			orders = append(orders, fmt.Sprintf("set /sys/class/net/vec%d/mtu %d", l, mtu))
-			s.gone = append(s.gone, "write "+sys+"ipv4/route/flush 1", "write "+sys+"ipv6/route/flush 1")
 		}
 	}
 	return orders

@@ -48,6 +48,7 @@ type player struct {
 	ids     map[uint16]bool
 	known   map[string]bool // hosts that have spoken to the director
 	free    bool            // which connection went where does not matter: "from anywhere"
+	cut     int             // packets sent in fragments
 	servers []realServer    // of the first service, as they are now
 	trace   []string
 	lines   []string // of the step in hand
@@ -125,16 +126,25 @@ func (p *player) expect(s *step) error {
 	return fmt.Errorf("but there was %q", p.lines)
 }
 
-// frame sends one frame and writes down what comes of it.
+// frame sends one frame, or one packet in fragments, and writes down what comes of it.
 func (p *player) frame(s *step) error {
-	l, b, err := buildFrame(p.c, &p.m, s)
+	words, spec := cutWords(s.args)
+	l, b, err := buildFrame(p.c, &p.m, &step{verb: s.verb, args: words})
 	if err != nil {
 		return err
 	}
 	if err := p.acquaint(l, b); err != nil {
 		return err
 	}
-	out, err := p.exchange(l, b)
+	frames, after := [][]byte{b}, slices.Clone[[]departure]
+	if spec != "" {
+		p.cut++
+		after = assemble
+		if frames, err = cutPieces(b, spec, fragmentID(p.c, p.cut)); err != nil {
+			return err
+		}
+	}
+	out, err := p.exchange(l, b, frames, after)
 	for _, d := range out {
 		p.lines = append(p.lines, describe(d.link, d.frame, p.ids))
 	}
@@ -160,7 +170,7 @@ func (p *player) acquaint(l link, frame []byte) error {
 		return err
 	}
 	for limit := time.Now().Add(silentLimit); time.Now().Before(limit); {
-		if out, err := p.exchange(l, b); err != nil || len(out) > 0 {
+		if out, err := p.exchange(l, b, [][]byte{b}, slices.Clone); err != nil || len(out) > 0 {
 			return err
 		}
 		time.Sleep(answerTime)
@@ -179,16 +189,19 @@ func senderOf(b []byte) (host, bool) {
 	return host{}, false
 }
 
-// exchange sends a frame and returns what left before the side was done with it, by link.
-func (p *player) exchange(l link, b []byte) ([]departure, error) {
+// exchange sends a packet in one frame or in several, and returns what left before the side was done with it, by link, after something was made of that.
+func (p *player) exchange(l link, b []byte, frames [][]byte, after func([]departure) []departure) ([]departure, error) {
 	if len(b) >= ethLen+20 && b[12] == 8 && b[13] == 0 {
 		p.ids[binary.BigEndian.Uint16(b[ip4ID:])] = true
 	}
 	p.m.sent[l] = b
-	if err := p.side.Send(l, b); err != nil {
-		return nil, err
+	for _, f := range frames {
+		if err := p.side.Send(l, f); err != nil {
+			return nil, err
+		}
 	}
 	out, err := p.settle(l)
+	out = after(out)
 	for _, d := range out {
 		p.m.last[d.link] = d.frame
 		if d.link == in && l == ext {
@@ -228,8 +241,7 @@ const (
 	pingLimit   = 640 * time.Millisecond
 	silentLimit = 20 * time.Second
 
-	answerTime = 10 * time.Millisecond // for what waited for a MAC to leave: tapdirector's own host has a goroutine for that
-	maxRounds  = 6
+	answerTime = time.Millisecond // for what waited for a MAC to leave: tapdirector's own host has a goroutine for that
 )
 
 // markers numbers them, those of all players: a late one is never taken for another.
@@ -239,7 +251,7 @@ var errSilent = errors.New("the director does not answer a ping")
 
 // settle waits until the side has done with the frame that came in by link l, and all that followed from it, and returns what left.
 func (p *player) settle(l link) (out []departure, err error) {
-	for range maxRounds {
+	for limit := time.Now().Add(silentLimit); time.Now().Before(limit); {
 		more, asked, err := p.marker(l)
 		out = append(out, more...)
 		if err != nil {
@@ -357,7 +369,7 @@ func (p *player) pick(from string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	out, err := p.exchange(ext, b)
+	out, err := p.exchange(ext, b, [][]byte{b}, slices.Clone)
 	for _, d := range out {
 		if d.link == in {
 			name := strings.TrimPrefix(nameOfMAC([6]byte(d.frame[:6])), "server")

@@ -112,6 +112,7 @@ func (c *testCase) readServer(w []string) (r realServer, err error) {
 
 // readWords goes through words; a word that take knows may ask for the number behind it.
 func readWords(words []string, take func(word string, number func() int) bool) (err error) {
+	words = strings.FieldsFunc(strings.Join(words, " "), func(r rune) bool { return r == ' ' || r == '=' || r == ',' }) // "gue=6080,csum", one for a loop
 	for i := 0; i < len(words); i++ {
 		number := func() (n int) {
 			if i++; i == len(words) {

@@ -63,7 +63,10 @@ func (w *writer) ip4(p []byte, quoted bool) {
 	if p[1] != 0 {
 		w.add("tos %#x", p[1])
 	}
-	if id := binary.BigEndian.Uint16(p[4:]); w.ids[id] && !isOwnEcho(p, hl, ends[0]) {
+	if isTunnel(p[9], body) {
+		w.ip4Flags(frag)
+		w.add("id own")
+	} else if id := binary.BigEndian.Uint16(p[4:]); w.ids[id] && !isOwnEcho(p, hl, ends[0]) {
 		w.ip4Flags(frag)
 		w.add("id %#x", id)
 	} else {
@@ -140,13 +143,15 @@ func (w *writer) ip6(p []byte, quoted bool) {
 
 // l4 writes what an IP packet carries. Its checksum can be judged only where all of it is there.
 func (w *writer) l4(proto uint8, ends [2]netip.Addr, b []byte, whole, first bool) {
-	ports := proto == 6 || proto == 17
+	ports := (proto == 6 || proto == 17) && !isGUE(proto, b)
 	if first && ports && len(b) >= 4 {
 		w.add("%s:%d > %s:%d", nameOf(ends[0]), binary.BigEndian.Uint16(b), nameOf(ends[1]), binary.BigEndian.Uint16(b[2:]))
 	} else {
 		w.add("%s > %s", nameOf(ends[0]), nameOf(ends[1]))
 	}
 	switch {
+	case first && isTunnel(proto, b):
+		w.tunnel(proto, b, whole)
 	case first && proto == 6 && len(b) >= 20:
 		w.tcp(b)
 	case first && proto == 17 && len(b) >= 8:
