@@ -21,6 +21,9 @@ type traffic struct {
 	outPkts, outBytes counter // server -> client; 0 with dr, where they do not pass here
 }
 
+// merged counts packets that left as part of a superpacket made here, and these superpackets.
+type merged struct{ packets, superpackets counter }
+
 // tally collects one server's traffic while consecutive packets are its: bulk flows come many packets to a batch.
 type tally struct {
 	server      *server
@@ -73,6 +76,8 @@ func (d *Director) Counters() []Counter {
 		l.add("verdict", d.verdicts[v].Load(), "verdict="+Verdict(v).String())
 	}
 	d.removedCounters(&l)
+	l.add("merged_packets", d.merged.packets.Load())
+	l.add("merged_superpackets", d.merged.superpackets.Load())
 	d.deviceCounters(&l)
 	d.serviceCounters(&l)
 	d.tableCounters(&l)

@@ -55,7 +55,8 @@ type Director struct {
 
 	verdicts [numVerdicts]counter
 	released [numVerdicts]counter // what became of fragments that were held: their own verdict was HeldFragment
-	panics   atomic.Int64         // unix second of the last panic that was logged
+	merged   merged
+	panics   atomic.Int64 // unix second of the last panic that was logged
 }
 
 // New builds a director; nothing runs yet. Every interface of the config needs its MAC filled in.
@@ -171,6 +172,7 @@ func (d *Director) newWorker(iface, q int, trunk *trunk) *worker {
 	w := &worker{
 		d: d, in: uint16(iface), trunk: trunk, queue: d.devices[iface].Queues[q],
 		arena: tap.NewArena(arenaSize), made: make([]tap.Frame, 0, madeFrames),
+		merger: stack.NewMerger(tap.Batch + madeFrames),
 	}
 	for i, dev := range d.devices {
 		w.outs = append(w.outs, out{

@@ -8,7 +8,8 @@ import (
 
 // The way out. Frames are collected by outgoing interface and written together when the batch is done, in the order they were decided.
 // A superpacket stays whole, and an unfinished checksum unfinished, where the device can carry them; elsewhere they are cut and completed
-// here, into the worker's arena. What must be fragmented is cut last.
+// here, into the worker's arena. What must be fragmented is cut last. Packets of one flow that leave together leave as one superpacket where the device
+// carries it (stack.Merger): each frame less is one passage of the kernel less.
 
 // out is the way to one interface: the queue with the worker's own number, so that a flow stays in order.
 type out struct {
@@ -72,6 +73,7 @@ func (w *worker) own(f *tap.Frame) {
 func (w *worker) flush() {
 	for i := range w.outs {
 		if o := &w.outs[i]; len(o.batch) > 0 {
+			o.batch = w.merger.Merge(o.batch, o.offload)
 			if o.vlan != 0 {
 				o.tag()
 			}
@@ -82,4 +84,14 @@ func (w *worker) flush() {
 	w.made = w.made[:0]
 	w.arena.Reset()
 	w.tally.flush()
+	w.countMerged()
+}
+
+// countMerged passes on what the batches brought.
+func (w *worker) countMerged() {
+	if m := &w.merger.Merged; m.Superpackets > 0 {
+		w.d.merged.packets.Add(m.Packets)
+		w.d.merged.superpackets.Add(m.Superpackets)
+		*m = stack.Merged{}
+	}
 }

@@ -25,7 +25,8 @@ import (
 //	    host       ours: ARP, ND, echo, the host's own sockets                host.go
 //	  forward      edit in place, as the connection's method says             forward.go, tun.go
 //	  answer       what cannot go on: reset, ICMP error                       answer.go
-//	  out          batches by way out; cut where the way out cannot carry     out.go
+//	  out          batches by way out; cut where the way out cannot carry,    out.go
+//	               merged where it can
 //	queue.Write    the same-numbered queue of the outgoing interface
 //
 // Step returns one verdict for each frame, and run counts it: nobody else does. Nothing on this path allocates, logs or waits for a packet of a
@@ -46,6 +47,7 @@ type worker struct {
 	conn  flow.Conn    // its connection, when it has one
 
 	outs   []out // by interface
+	merger *stack.Merger
 	arena  *tap.Arena
 	made   []tap.Frame // frames of our own making, in arena, until the batch is out
 	cut    *cutter

@@ -1,6 +1,7 @@
 package memlan
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -45,10 +46,15 @@ func Check(f *tap.Frame, mtu int) error {
 	if err := ip.checkTransport(f.Header); err != nil {
 		return err
 	}
-	if err := ip.checkTunnel(); err != nil {
-		return err
+	if err := ip.checkSize(f.Header, mtu); err != nil || f.Header.GSOType != tap.GSOUDPL4 {
+		return cmp.Or(err, ip.checkTunnel())
 	}
-	return ip.checkSize(f.Header, mtu)
+	for _, d := range datagrams(f) {
+		if err := Check(&d, mtu); err != nil {
+			return fmt.Errorf("a datagram of a superpacket: %w", err)
+		}
+	}
+	return nil
 }
 
 // checkTunnel looks at what a tunnel's packet carries: it must be right as well, and complete.

@@ -16,7 +16,7 @@ import (
 )
 
 // link is a netstack's NIC on a port. With offload it behaves as a Linux host does on a link with CSUM and TSO: TCP leaves in superpackets of up to
-// 64 KiB with partial checksums, UDP with partial checksums. Without, every frame is whole and complete.
+// 64 KiB with partial checksums, UDP with partial checksums; UDP superpackets that arrive are cut before the stack sees them. Without, every frame is whole and complete.
 //
 // The stack is told not to verify checksums itself when there is offload, since it cannot accept partial ones; so every frame that arrives is
 // judged here, with and without.
@@ -100,6 +100,13 @@ func (l *link) in(f *tap.Frame) {
 		return // flooded, for somebody else
 	}
 	l.faults.judge(l.port.Name, f, l.mtu, l.offload)
+	for _, g := range datagrams(f) {
+		l.deliver(g.Bytes(), group)
+	}
+}
+
+// deliver hands one packet to the stack, or a superpacket of TCP, which the stack takes as a large segment.
+func (l *link) deliver(b []byte, group bool) {
 	d := l.dispatcher.Load()
 	if d == nil {
 		return
