@@ -86,9 +86,13 @@ func (w *worker) schedule(f *tap.Frame, hop flow.Hop) (Verdict, bool) {
 
 // scheduled returns the server that the scheduler picks, nil when there is none.
 func (w *worker) scheduled(s *service, f *tap.Frame) (*server, flow.Marks) {
-	i := s.scheduler.Pick(w.request(f))
+	r := w.request(f)
+	i := s.scheduler.Pick(r)
 	if i < 0 {
-		return nil, 0
+		r.Dead = true
+		if i = s.scheduler.Pick(r); i < 0 {
+			return nil, 0
+		}
 	}
 	return s.servers[i], 0
 }

@@ -148,6 +148,7 @@ func (s *server) list(l *counterList, service string) {
 	l.add("server_weight", uint64(s.Weight.Load()), who...)
 	l.add("server_templates", s.templates.Load(), who...)
 	l.add("server_overloaded", s.overloaded(), who...)
+	l.add("server_dead", s.deadFlag(), who...)
 	if s.tunnel != nil {
 		l.add("server_path_mtu", uint64(s.tunnel.path.learnedMTU()), who...)
 	}

@@ -52,6 +52,7 @@ type Director struct {
 	templates *persist.Table
 	resetter  resetter
 	reloading reloading
+	mortality mortality
 
 	verdicts [numVerdicts]counter
 	released [numVerdicts]counter // what became of fragments that were held: their own verdict was HeldFragment
@@ -84,6 +85,7 @@ func New(o Options) (*Director, error) {
 	d.addWorkers(o.Config)
 	d.resetter = newResetter(d)
 	d.reloading = reloading{config: o.Config, reloads: &counter{}, refused: &counter{}, swept: &counter{}}
+	d.mortality.moved = &counter{}
 	d.adjust(o.Config, v)
 	return d, nil
 }
@@ -125,6 +127,7 @@ func (d *Director) tidy(now time.Duration) {
 	d.templates.Expire(now)
 	d.frags.Expire(now)
 	d.reclaim(now)
+	d.judgeHops(now)
 }
 
 // clock is the path's time: since the director's start, monotonic.

@@ -62,6 +62,7 @@ func (d *Director) SetWeight(service string, server netip.AddrPort, weight int) 
 			if srv.name == server {
 				srv.Weight.Store(int32(weight))
 				s.scheduler.Update()
+				d.judgeHopsLocked(d.clock())
 				return nil
 			}
 		}

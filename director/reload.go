@@ -100,6 +100,7 @@ func (d *Director) swapLocked(c *conf.Config, now time.Duration) error {
 		d.log.Error("connections to removed servers may be left; please report this", "error", unsettled)
 	}
 	d.sweepLocked(prev, next)
+	d.judgeHopsLocked(now)
 	d.neigh.Retain(next.usedSlots())
 	return nil
 }
@@ -107,7 +108,11 @@ func (d *Director) swapLocked(c *conf.Config, now time.Duration) error {
 // settle makes v the view and waits until no worker uses another.
 func (d *Director) settle(v *view) error {
 	d.view.Store(v)
-	deadline := time.Now().Add(settleTime)
+	return d.unused(time.Now().Add(settleTime))
+}
+
+// unused waits until every worker has ended the batch that it is in, and so uses nothing that it read before.
+func (d *Director) unused(deadline time.Time) error {
 	for _, w := range d.workers {
 		if !w.epoch.passes(deadline) {
 			return errUnsettled
@@ -317,6 +322,7 @@ func (d *Director) removedCounters(l *counterList) {
 	l.add("reloads", d.reloading.reloads.Load())
 	l.add("reloads_refused", d.reloading.refused.Load())
 	l.add("connections_swept", d.reloading.swept.Load())
+	l.add("udp_flows_moved", d.mortality.moved.Load())
 	gone, kept := d.view.Load().gone, int64(0)
 	for _, s := range gone {
 		kept += s.open.Load()

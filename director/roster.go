@@ -165,7 +165,7 @@ func (b *builder) leave(s *service, old *server) {
 // lose keeps of a service that the config does not have any more what somebody may still speak of.
 func (b *builder) lose(prior *service) {
 	s := *prior
-	s.servers, s.gone = nil, nil
+	s.servers, s.gone, s.scheduler = nil, nil, nil
 	for _, old := range slices.Concat(prior.servers, prior.gone) {
 		b.leave(&s, old)
 	}
@@ -202,8 +202,24 @@ func (b *builder) schedule(s *service, prior *service) (err error) {
 	for i, srv := range s.servers {
 		known[i] = &srv.Server
 	}
-	s.scheduler, err = sched.New(c.Scheduler, known, optionsOf(c).Options)
+	if s.scheduler, err = sched.New(c.Scheduler, known, optionsOf(c).Options); err == nil && prior != nil {
+		sched.Inherit(s.scheduler, prior.scheduler, s.placesOf(prior))
+	}
 	return err
+}
+
+// placesOf says where in s a server of prior, by its place there, is; -1: nowhere.
+func (s *service) placesOf(prior *service) func(int) int {
+	places := make(map[*serverRecord]int, len(s.servers))
+	for i, srv := range s.servers {
+		places[srv.serverRecord] = i
+	}
+	return func(i int) int {
+		if at, ok := places[prior.servers[i].serverRecord]; ok {
+			return at
+		}
+		return -1
+	}
 }
 
 func sameServer(a, b *server) bool { return a.id == b.id && a.serverRecord == b.serverRecord }

@@ -104,7 +104,7 @@ func (w *worker) ofTemplate(s *service, k *persist.Key, l persist.Lease) *server
 		return nil
 	}
 	srv := w.view.servers[id]
-	if srv.gone || s.persistence.quiescent && srv.Weight.Load() == 0 {
+	if srv.gone || srv.Dead.Load() && s.lives() || s.persistence.quiescent && srv.Weight.Load() == 0 {
 		w.d.templates.Drop(k, id)
 		return nil
 	}

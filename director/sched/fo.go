@@ -43,9 +43,9 @@ func newFO(servers []*Server) *fo {
 }
 
 // Pick takes the first usable one.
-func (f *fo) Pick(Request) int {
+func (f *fo) Pick(r Request) int {
 	for _, i := range *f.ranked.load() {
-		if f.servers[i].usable() {
+		if r.usable(f.servers[i]) {
 			return int(i)
 		}
 	}
@@ -66,9 +66,9 @@ func newOVF(servers []*Server) *ovf {
 }
 
 // Pick takes the first usable one that is not full.
-func (o *ovf) Pick(Request) int {
+func (o *ovf) Pick(r Request) int {
 	for _, i := range *o.ranked.load() {
-		if s := o.servers[i]; s.usable() && s.Active.Load() <= s.Weight.Load() {
+		if s := o.servers[i]; r.usable(s) && s.Active.Load() <= s.Weight.Load() {
 			return int(i)
 		}
 	}

@@ -77,12 +77,12 @@ func (d *destinations[V]) makeRoom(now time.Duration) bool {
 
 // overfull is LVS's test of whether a destination should leave s: more active connections than its weight, while some other usable server has less
 // than half of its own weight.
-func overfull(s *Server, servers []*Server) bool {
+func overfull(r *Request, s *Server, servers []*Server) bool {
 	if s.Active.Load() <= s.Weight.Load() {
 		return false
 	}
 	for _, other := range servers {
-		if other.usable() && int64(other.Active.Load())*2 < int64(other.Weight.Load()) {
+		if r.usable(other) && int64(other.Active.Load())*2 < int64(other.Weight.Load()) {
 			return true
 		}
 	}
@@ -104,11 +104,11 @@ func (l *lblc) Pick(r Request) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if i, ok := l.cache.get(r.Tuple.Dst, r.Now); ok {
-		if s := l.servers[i]; s.usable() && !overfull(s, l.servers) {
+		if s := l.servers[i]; r.usable(s) && !overfull(&r, s, l.servers) {
 			return int(i)
 		}
 	}
-	i := leastLoaded(l.servers)
+	i := leastLoaded(&r, l.servers)
 	if i >= 0 {
 		l.cache.put(r.Tuple.Dst, r.Now, int32(i))
 	}

@@ -63,7 +63,7 @@ func TestOverfull(t *testing.T) {
 		servers[0].Active.Store(tc.active)
 		servers[1].Active.Store(tc.otherActive)
 		servers[1].Overload.Store(tc.overload)
-		if got := overfull(servers[0], servers); got != tc.want {
+		if got := overfull(&Request{}, servers[0], servers); got != tc.want {
 			t.Errorf("%+v: %v", tc, got)
 		}
 	}

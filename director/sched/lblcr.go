@@ -28,16 +28,16 @@ func (l *lblcr) Pick(r Request) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	set, known := l.cache.get(r.Tuple.Dst, r.Now)
-	i := l.leastOf(set.places)
+	i := l.leastOf(&r, set.places)
 	if len(set.places) > 1 && r.Now-set.modified > destinationExpiry {
 		set.places = slices.Delete(set.places, l.mostOf(set.places), l.mostOf(set.places)+1)
 		set.modified = r.Now
 		l.cache.put(r.Tuple.Dst, r.Now, set)
 	}
-	if known && i >= 0 && !overfull(l.servers[i], l.servers) {
+	if known && i >= 0 && !overfull(&r, l.servers[i], l.servers) {
 		return i
 	}
-	if i = leastLoaded(l.servers); i < 0 {
+	if i = leastLoaded(&r, l.servers); i < 0 {
 		return -1
 	}
 	if !slices.Contains(set.places, int32(i)) {
@@ -48,10 +48,10 @@ func (l *lblcr) Pick(r Request) int {
 }
 
 // leastOf is wlc among some servers.
-func (l *lblcr) leastOf(places []int32) int {
+func (l *lblcr) leastOf(r *Request, places []int32) int {
 	best := none
 	for _, i := range places {
-		if s := l.servers[i]; s.usable() {
+		if s := l.servers[i]; r.usable(s) {
 			best.show(int(i), s.load(), int64(s.Weight.Load()))
 		}
 	}

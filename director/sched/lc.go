@@ -8,10 +8,10 @@ type lc struct{ servers []*Server }
 func newLC(servers []*Server) *lc { return &lc{servers} }
 
 // Pick reads every server once.
-func (l *lc) Pick(Request) int {
+func (l *lc) Pick(r Request) int {
 	best, least := -1, int64(0)
 	for i, s := range l.servers {
-		if !s.usable() {
+		if !r.usable(s) {
 			continue
 		}
 		if load := s.load(); best < 0 || load < least {
@@ -47,13 +47,13 @@ type wlc struct{ servers []*Server }
 func newWLC(servers []*Server) *wlc { return &wlc{servers} }
 
 // Pick reads every server once.
-func (l *wlc) Pick(Request) int { return leastLoaded(l.servers) }
+func (l *wlc) Pick(r Request) int { return leastLoaded(&r, l.servers) }
 
 // leastLoaded is wlc's rule.
-func leastLoaded(servers []*Server) int {
+func leastLoaded(r *Request, servers []*Server) int {
 	best := none
 	for i, s := range servers {
-		if weight := s.Weight.Load(); weight > 0 && !s.Overload.Load() {
+		if weight := s.Weight.Load(); weight > 0 && r.usable(s) {
 			best.show(i, s.load(), int64(weight))
 		}
 	}
@@ -70,10 +70,10 @@ type sed struct{ servers []*Server }
 func newSED(servers []*Server) *sed { return &sed{servers} }
 
 // Pick reads every server once.
-func (l *sed) Pick(Request) int {
+func (l *sed) Pick(r Request) int {
 	best := none
 	for i, s := range l.servers {
-		if weight := s.Weight.Load(); weight > 0 && !s.Overload.Load() {
+		if weight := s.Weight.Load(); weight > 0 && r.usable(s) {
 			best.show(i, int64(s.Active.Load())+1, int64(weight))
 		}
 	}
@@ -91,7 +91,7 @@ func newNQ(servers []*Server) *nq { return &nq{sed{servers}} }
 // Pick reads every server once, and again when none is idle.
 func (l *nq) Pick(r Request) int {
 	for i, s := range l.servers {
-		if s.Active.Load() == 0 && s.usable() {
+		if s.Active.Load() == 0 && r.usable(s) {
 			return i
 		}
 	}

@@ -81,27 +81,27 @@ func (m *mh) Pick(r Request) int {
 		port = r.Tuple.SrcPort
 	}
 	h := hash(seedClient, r.Tuple.Src, port)
-	if i := slots[h%uint64(len(slots))]; m.servers[i].usable() {
+	if i := slots[h%uint64(len(slots))]; r.usable(m.servers[i]) {
 		return int(i)
 	}
 	if !m.fallback {
 		return -1
 	}
-	return m.elsewhere(slots, h)
+	return m.elsewhere(&r, slots, h)
 }
 
 // elsewhere finds a usable server for a client of another one, the same each time: by the weights while a few more hashes do, else the next by
 // name.
-func (m *mh) elsewhere(slots []uint16, h uint64) int {
+func (m *mh) elsewhere(r *Request, slots []uint16, h uint64) int {
 	for range rehashes {
 		h = mix(h)
-		if i := slots[h%uint64(len(slots))]; m.servers[i].usable() {
+		if i := slots[h%uint64(len(slots))]; r.usable(m.servers[i]) {
 			return int(i)
 		}
 	}
 	from := int(h % uint64(len(m.byName)))
 	for n := range m.byName {
-		if i := m.byName[(from+n)%len(m.byName)]; m.servers[i].usable() {
+		if i := m.byName[(from+n)%len(m.byName)]; r.usable(m.servers[i]) {
 			return int(i)
 		}
 	}

@@ -67,7 +67,7 @@ func newQUIC(servers []*Server, o Options) (Scheduler, error) {
 // Pick goes by the connection id if it names a server.
 func (q *quic) Pick(r Request) int {
 	if id, long, ok := quicServerID(r.Payload, q.idLength); ok {
-		if i, known := q.byID[id]; known && (!long || q.servers[i].usable()) {
+		if i, known := q.byID[id]; known && (r.usable(q.servers[i]) || !long && !q.servers[i].Dead.Load()) {
 			return int(i)
 		}
 	}

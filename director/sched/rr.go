@@ -5,17 +5,21 @@ import "sync/atomic"
 // rr is round robin: the first usable server after the last one picked. Weights matter only as zero or not.
 type rr struct {
 	servers []*Server
-	next    atomic.Uint32 // place where the next pick starts to look
+	next    atomic.Uint32 // place where the next pick starts to look; one behind the last: nothing was picked yet
 }
 
-func newRR(servers []*Server) *rr { return &rr{servers: servers} }
+func newRR(servers []*Server) *rr {
+	r := &rr{servers: servers}
+	r.next.Store(uint32(len(servers)))
+	return r
+}
 
 // Pick moves on with one compare-and-swap. A pick that loses the race looks again from where the winner left off, so the sequence is the
 // same for any number of workers: no server is given twice in a turn.
-func (r *rr) Pick(Request) int {
+func (r *rr) Pick(q Request) int {
 	for {
 		start := r.next.Load()
-		i := r.after(int(start))
+		i := r.after(&q, int(start))
 		if i < 0 {
 			return -1
 		}
@@ -30,14 +34,14 @@ func (r *rr) Pick(Request) int {
 }
 
 // after returns the first usable server from start on, going round once.
-func (r *rr) after(start int) int {
+func (r *rr) after(q *Request, start int) int {
 	for i := start; i < len(r.servers); i++ {
-		if r.servers[i].usable() {
+		if q.usable(r.servers[i]) {
 			return i
 		}
 	}
 	for i := range start {
-		if r.servers[i].usable() {
+		if q.usable(r.servers[i]) {
 			return i
 		}
 	}

@@ -1,7 +1,7 @@
 // Package sched holds the schedulers: which real server gets a new connection.
 //
 // A scheduler is asked once for each new connection, never for a packet of a known one. A server can be picked while its weight is above 0
-// and it is not overloaded; weight 0 drains, because connections that exist never come here. When no server can be picked the answer is -1,
+// and it is neither overloaded nor dead, that is, known not to be reached; weight 0 drains, because connections that exist never come here. When no server can be picked the answer is -1,
 // and what then happens is the service's on_no_server.
 //
 // There are four kinds. Those that count turns (rr, wrr) and those that look at load (lc, wlc, sed, nq, fo, ovf, twos) see servers as weights
@@ -36,6 +36,7 @@ type Server struct {
 	Active   atomic.Int32 // connections in an active state (ESTABLISHED, SYN_SENT, SYN_RECV, SYNACK)
 	Inactive atomic.Int32 // all other connections
 	Overload atomic.Bool  // no new connections for now, whatever the weight
+	Dead     atomic.Bool  // no new connections while another server can take them
 	Port     uint16       // with Addr the name of the server for mh and quic, which two directors agree on. Set before New
 	Index    int          // the caller's number of the server; schedulers do not read it
 	Addr     stack.Addr   // RIP
@@ -44,7 +45,7 @@ type Server struct {
 	_ [64 - 56]byte
 }
 
-// usable reports whether s may get a new connection.
+// usable reports whether s may get a new connection, if it lives.
 func (s *Server) usable() bool { return s.Weight.Load() > 0 && !s.Overload.Load() }
 
 // load is LVS's overhead of a server.
@@ -55,7 +56,11 @@ type Request struct {
 	Tuple   *stack.Tuple  // client and virtual service
 	Payload []byte        // behind the UDP header; nil for other protocols
 	Now     time.Duration // the path's time, monotonic
+	Dead    bool          // dead servers count as well: to be asked for when there is no other
 }
+
+// usable reports whether s may get this connection.
+func (r *Request) usable(s *Server) bool { return s.usable() && (r.Dead || !s.Dead.Load()) }
 
 // Options is what the schedulers that hash want to know; the others ignore it.
 type Options struct {

@@ -55,13 +55,13 @@ func (s *slotted) Pick(r Request) int {
 		return -1
 	}
 	a, port := s.key(r)
-	if i := table[lvsHash(a, port, bits.Len(uint(len(table)-1)))]; s.servers[i].usable() {
+	if i := table[lvsHash(a, port, bits.Len(uint(len(table)-1)))]; r.usable(s.servers[i]) {
 		return int(i)
 	}
 	if !s.fallback {
 		return -1
 	}
-	return s.elsewhere(table, hash(seedClient, a, port))
+	return s.elsewhere(&r, table, hash(seedClient, a, port))
 }
 
 // key returns what r is hashed by.
@@ -77,16 +77,16 @@ func (s *slotted) key(r Request) (stack.Addr, uint16) {
 
 // elsewhere finds a usable server for a client of another one, the same each time: by the weights while a few more hashes do, else the next in the
 // table.
-func (s *slotted) elsewhere(table slots, h uint64) int {
+func (s *slotted) elsewhere(r *Request, table slots, h uint64) int {
 	mask := uint64(len(table) - 1)
 	for range rehashes {
 		h = mix(h)
-		if i := table[h&mask]; s.servers[i].usable() {
+		if i := table[h&mask]; r.usable(s.servers[i]) {
 			return int(i)
 		}
 	}
 	for n := range uint64(len(table)) {
-		if i := table[(h+n)&mask]; s.servers[i].usable() {
+		if i := table[(h+n)&mask]; r.usable(s.servers[i]) {
 			return int(i)
 		}
 	}

@@ -29,13 +29,13 @@ func newTwos(servers []*Server) *twos {
 }
 
 // Pick draws twice. Both draws may be the same server.
-func (t *twos) Pick(Request) int {
+func (t *twos) Pick(r Request) int {
 	o := t.odds.load()
-	first := t.one(o)
+	first := t.one(&r, o)
 	if first < 0 {
 		return -1
 	}
-	second := t.one(o)
+	second := t.one(&r, o)
 	best := none
 	for _, i := range [...]int{first, second} {
 		if i < 0 {
@@ -50,7 +50,7 @@ func (t *twos) Pick(Request) int {
 
 // one draws one usable server by its weight, -1 if there is none. Drawing again until a usable one comes has the odds of drawing among the
 // usable ones; when they are so few that it takes long, they are summed up by themselves.
-func (t *twos) one(o *odds) int {
+func (t *twos) one(r *Request, o *odds) int {
 	if len(o.places) == 0 {
 		return -1
 	}
@@ -61,18 +61,18 @@ func (t *twos) one(o *odds) int {
 		if found {
 			at++
 		}
-		if i := int(o.places[at]); t.servers[i].usable() {
+		if i := int(o.places[at]); r.usable(t.servers[i]) {
 			return i
 		}
 	}
-	return t.oneOfUsable()
+	return t.oneOfUsable(r)
 }
 
 // oneOfUsable draws by one walk to sum up and one to find.
-func (t *twos) oneOfUsable() int {
+func (t *twos) oneOfUsable(r *Request) int {
 	total := int64(0)
 	for _, s := range t.servers {
-		if s.usable() {
+		if r.usable(s) {
 			total += int64(s.Weight.Load())
 		}
 	}
@@ -81,7 +81,7 @@ func (t *twos) oneOfUsable() int {
 	}
 	x, last := t.draw(total), -1
 	for i, s := range t.servers {
-		if !s.usable() {
+		if !r.usable(s) {
 			continue
 		}
 		// last covers a weight that shrank between the walks.

@@ -67,7 +67,7 @@ func TestTwosDraws(t *testing.T) {
 				sum += server.Weight.Load()
 			}
 		}
-		for name, one := range map[string]func() int{"draw": func() int { return s.one(s.odds.load()) }, "walk": s.oneOfUsable} {
+		for name, one := range map[string]func() int{"draw": func() int { return s.one(&Request{}, s.odds.load()) }, "walk": func() int { return s.oneOfUsable(&Request{}) }} {
 			count := make([]int, len(servers))
 			for range 30000 {
 				count[one()]++

@@ -9,7 +9,8 @@ import "sync"
 // step is the greatest common divisor of the weights and the top is the largest weight - (step - 1), so that levels end at 1 and no sweep
 // is in vain. A change of weights goes back to the first server but keeps the level, moved to a near one that the new step visits.
 //
-// LVS keeps the level also when servers are added, so that its first cycle depends on the order of adding; a new wrr starts at the top.
+// A new wrr starts at the top. When servers come or go later the level stays (inherit.go), as in LVS, where this holds also for the first servers, so that its first
+// cycle depends on the order of adding.
 type wrr struct {
 	mu      sync.Mutex
 	at      int    // place of the last pick; -1: before the first server
@@ -28,31 +29,31 @@ func newWRR(servers []*Server) *wrr {
 
 // Pick continues the sweep after the last pick. The rest of the current level may hold no usable server; then the next level is swept from
 // the first; when all that reach it are overloaded, the highest that a usable server reaches. Where none is usable the place stays.
-func (w *wrr) Pick(Request) int {
+func (w *wrr) Pick(r Request) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if i := w.sweepLocked(); i >= 0 {
+	if i := w.sweepLocked(&r); i >= 0 {
 		return i
 	}
 	at, level := w.at, w.level
 	w.sinkLocked()
-	if i := w.sweepLocked(); i >= 0 {
+	if i := w.sweepLocked(&r); i >= 0 {
 		return i
 	}
-	if w.skipLocked() {
-		return w.sweepLocked()
+	if w.skipLocked(&r) {
+		return w.sweepLocked(&r)
 	}
 	w.at, w.level = at, level
 	return -1
 }
 
 // sweepLocked takes the next usable server that reaches the level, or returns -1 at the end of the list.
-func (w *wrr) sweepLocked() int {
+func (w *wrr) sweepLocked(r *Request) int {
 	if w.top == 0 {
 		return -1
 	}
 	for i := w.tallest.next(w.at+1, w.level); i >= 0; i = w.tallest.next(i+1, w.level) {
-		if w.servers[i].usable() {
+		if r.usable(w.servers[i]) {
 			w.at = i
 			return i
 		}
@@ -70,8 +71,8 @@ func (w *wrr) sinkLocked() {
 
 // skipLocked leaves out the levels above the heaviest usable server: one by one they could be 65535 sweeps in vain. False when there is no such
 // level, because no server is usable or a weight has changed and Update is still to come.
-func (w *wrr) skipLocked() bool {
-	level, heaviest := w.level, w.heaviest()
+func (w *wrr) skipLocked(r *Request) bool {
+	level, heaviest := w.level, w.heaviest(r)
 	if heaviest <= 0 {
 		return false
 	}
@@ -86,9 +87,9 @@ func (w *wrr) skipLocked() bool {
 }
 
 // heaviest returns the largest weight of a usable server, as of the last Update; 0 for none.
-func (w *wrr) heaviest() (heaviest int32) {
+func (w *wrr) heaviest(r *Request) (heaviest int32) {
 	for i, s := range w.servers {
-		if weight := w.tallest.weight(i); weight > heaviest && s.usable() {
+		if weight := w.tallest.weight(i); weight > heaviest && r.usable(s) {
 			heaviest = weight
 		}
 	}
