@@ -3,6 +3,8 @@ package integration_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 
 	"tapdirector/stack"
@@ -31,8 +33,8 @@ func fuzzStateSeeds() (seeds []fuzzSeed) {
 			ports  []uint16
 			server int
 		}{
-			{1, []uint16{90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100, 6000, 6009, 6010, 6100}, 2},
-			{1, []uint16{101}, 4},
+			{1, []uint16{90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100, 102, 6000, 6009, 6010, 6100}, 2},
+			{1, []uint16{101, 103}, 4},
 			{4, []uint16{1, 65535}, 5},
 			{5, []uint16{80, 81, 82}, 4},
 		} {
@@ -69,6 +71,7 @@ func fuzzStateSeeds() (seeds []fuzzSeed) {
 func TestFuzzWorldMeetsEveryState(t *testing.T) {
 	w := newFuzzWorld(t, fuzzDevices)
 	defer w.close(t)
+	mixed := 0 // packets of connections that have another family at the server's end
 	for range 2 {
 		for _, s := range fuzzSeeds() {
 			f := s.frame.Clone()
@@ -76,10 +79,17 @@ func TestFuzzWorldMeetsEveryState(t *testing.T) {
 				mendChecksums(&f)
 			}
 			right := judge(int(s.iface), &f, 0) == nil
-			if out := w.exec(t, int(s.iface), &f); right {
+			out := w.exec(t, int(s.iface), &f)
+			if right {
 				w.check(t, out, int(s.iface), &f)
 			}
+			if strings.HasPrefix(s.name, "state-data") && slices.ContainsFunc(out, func(o fuzzOutput) bool { return crossed(&s.frame, &o) }) {
+				mixed++
+			}
 		}
+	}
+	if mixed != 2*2*2 { // families, services, rounds
+		t.Errorf("%d packets changed their family, want 8", mixed)
 	}
 	v := w.d.Verdicts()
 	for _, name := range []string{"forwarded-nat", "replied-nat", "forwarded-dr", "forwarded-tun", "forwarded-fullnat", "masqueraded",
@@ -88,4 +98,12 @@ func TestFuzzWorldMeetsEveryState(t *testing.T) {
 			t.Errorf("no frame was %s: %v", name, v)
 		}
 	}
+}
+
+// crossed reports whether what left is IPv6 and what came in IPv4, or the other way round, and it left for a server.
+func crossed(in *tap.Frame, o *fuzzOutput) bool {
+	g := o.frame.Clone()
+	stack.PopTag(&g)
+	a, b := in.Bytes()[12:14], g.Bytes()[12:14]
+	return !isNeighbour(*o) && (a[0] == 0x08 && b[0] == 0x86 || a[0] == 0x86 && b[0] == 0x08 && b[1] == 0) && stack.DstMAC(g.Bytes())[4] == 0x55
 }

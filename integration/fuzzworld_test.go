@@ -115,7 +115,7 @@ func fuzzServices() string {
 			}
 			for _, s := range statefulServices {
 				if s.protocol == "" || s.protocol == protocol {
-					s.render(&b, net, protocol)
+					s.render(&b, net, nets[1-family], protocol)
 				}
 			}
 		}
@@ -129,12 +129,13 @@ type statefulService struct {
 	subnet   int    // of its VIP; 0: 1
 	ports    string
 	method   string
-	server   int // subnet of its servers; 0: 2
+	server   int  // subnet of its servers; 0: 2
+	other    bool // servers are of the other family
 	keys     string
 	srvKeys  string // of each server
 }
 
-// statefulServices are on ports 90 to 101 and in ranges of 10.77.1.100 and its IPv6 twin, and in the VLANs.
+// statefulServices are on ports 90 to 103 and in ranges of 10.77.1.100 and its IPv6 twin, and in the VLANs.
 var statefulServices = []statefulService{
 	{ports: "90 91", method: "nat", keys: "scheduler = \"rr\"\npersistence_timeout = \"1m\"\npersistence_prefix4 = 28\npersistence_prefix6 = 64"},
 	{ports: "92", method: "dr", keys: "persistence_timeout = \"1m\"\nexpire_quiescent_template = true"},
@@ -149,6 +150,8 @@ var statefulServices = []statefulService{
 	{ports: "99", method: "fullnat", keys: "deny = [\"10.77.1.0/26\", \"2001:db8:77:1::/120\"]\nallow = [\"0.0.0.0/0\", \"::/0\"]"},
 	{ports: "100", method: "dr", keys: "rate_per_source = 50\nburst_per_source = 5"},
 	{ports: "101", method: "nat", server: 4}, // untagged in, tagged out
+	{ports: "102", method: "fullnat", other: true},
+	{ports: "103", method: "fullnat", other: true, server: 4, keys: "idle = \"reset\"\npersistence_timeout = \"1m\""},
 	{ports: "6000-6009", method: "nat"},
 	{ports: "6100-6109", method: "fullnat"},
 	{subnet: 4, ports: "0", method: "nat", server: 5}, // one tag in, another out
@@ -158,7 +161,11 @@ var statefulServices = []statefulService{
 }
 
 // render writes the service and its two servers into lb.toml.
-func (s statefulService) render(b *strings.Builder, net, protocol string) {
+func (s statefulService) render(b *strings.Builder, net, other, protocol string) {
+	servers := net
+	if s.other {
+		servers = other
+	}
 	var listen []string
 	vip, ports := max(s.subnet, 1), strings.Fields(s.ports)
 	for _, port := range ports {
@@ -173,7 +180,7 @@ func (s statefulService) render(b *strings.Builder, net, protocol string) {
 	fmt.Fprintf(b, "[[service]]\nname = \"%s-%d-%s-%d\"\nlisten = [%s]\nprotocol = %q\nmethod = %q\n%s\n", protocol, vip, ports[0], len(net),
 		strings.Join(listen, ", "), protocol, s.method, keys)
 	for host := 11; host <= 12; host++ {
-		fmt.Fprintf(b, "[[service.server]]\naddress = \"%s\"\nmac = \"02:00:00:00:55:%02x\"\n%s", fmt.Sprintf(net, max(s.server, 2), host), host-10, s.srvKeys)
+		fmt.Fprintf(b, "[[service.server]]\naddress = \"%s\"\nmac = \"02:00:00:00:55:%02x\"\n%s", fmt.Sprintf(servers, max(s.server, 2), host), host-10, s.srvKeys)
 	}
 }
 

@@ -119,7 +119,7 @@ func (r packetMaker) end(family int) netip.AddrPort {
 	host := pick(r, 100, 100, 100, 1, 2, 11, 11, 11, 77)
 	port := pick[uint16](r, 80, 80, 80, 81, 81, 82, 83, 84, 85, 85, 86, 86, 87, 87, 88, 88, 89, 89, 40000, 40001, 1024, uint16(r.Uint32()))
 	if r.IntN(3) == 0 {
-		port = pick[uint16](r, 90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100, 101, 6000, 6009, 6100)
+		port = pick[uint16](r, 90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100, 101, 102, 103, 6000, 6009, 6100)
 	}
 	if family == 6 {
 		return netip.MustParseAddrPort(fmt.Sprintf("[2001:db8:77:%d::%d]:%d", subnet, host, port))
