@@ -152,7 +152,7 @@ func methodTo(m flow.Method, c *conf.Service, s *conf.Server) flow.Method {
 
 // newRecord begins the record of a server.
 func newRecord(s *server, c *conf.Server) *serverRecord {
-	r := &serverRecord{}
+	r := &serverRecord{upper: s.limit.upper}
 	r.Weight.Store(s.weight)
 	r.Addr, r.Port, r.QUICID = s.addr, s.port, c.QUICID
 	return r

@@ -160,6 +160,10 @@ type threshold struct {
 func (t threshold) judge(s *serverRecord, added bool) {
 	s.judging.Lock()
 	defer s.judging.Unlock()
+	t.judgeLocked(s, added)
+}
+
+func (t threshold) judgeLocked(s *serverRecord, added bool) {
 	n := s.open.Load()
 	switch {
 	case added:
@@ -175,15 +179,21 @@ func (t threshold) judge(s *serverRecord, added bool) {
 	}
 }
 
-// apply sets or clears Overload of s after the thresholds have changed. Between the two it stays as it is.
+// apply sets or clears Overload of s after the thresholds may have changed. An upper one that was raised clears it, as in LVS: who raises it wants the server
+// to get more. Else it stays as it is between the two.
 func (t threshold) apply(s *serverRecord) {
-	if t.upper == 0 {
+	s.judging.Lock()
+	defer s.judging.Unlock()
+	if t.upper == 0 || t.upper > s.upper {
 		s.Overload.Store(false)
+	}
+	s.upper = t.upper
+	if t.upper == 0 {
 		return
 	}
-	t.judge(s, true)
+	t.judgeLocked(s, true)
 	if s.open.Load() < t.upper {
-		t.judge(s, false)
+		t.judgeLocked(s, false)
 	}
 }
 

@@ -435,3 +435,34 @@ func TestStateByFullNATAndTunnel(t *testing.T) {
 		})
 	}
 }
+
+// Thresholds that a reload changes: raised or taken away, the upper one lets new connections in at once; lowered, or the same, it does not.
+func TestThresholdsReloaded(t *testing.T) {
+	spec := func(upper int) worldSpec {
+		return worldSpec{servers: 1, tail: fmt.Sprintf("u_threshold = %d\n", upper)}
+	}
+	w := newWorld(t, spec(3))
+	port := uint16(1000)
+	opens := func(upper int, want int) {
+		t.Helper()
+		w.must(w.reload(spec(upper)))
+		n := 0
+		for range 4 {
+			port++
+			s := w.fromPort(port, stack.SYN)
+			if v, _ := w.step(ext, s.Frame()); v == ForwardedNAT {
+				n++
+			}
+		}
+		if n != want {
+			t.Errorf("upper threshold %d: %d connections more, want %d", upper, n, want)
+		}
+	}
+	opens(3, 3)
+	opens(3, 0)
+	opens(4, 1) // 3 of 4 is not below three quarters
+	opens(2, 0)
+	opens(3, 0) // raised, but less than there are
+	opens(6, 2)
+	opens(0, 4)
+}

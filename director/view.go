@@ -102,8 +102,10 @@ type serverRecord struct {
 
 	open      atomic.Int64 // connections
 	turn      counter      // new connections begin to look for a port at the next source
-	judging   sync.Mutex   // of its thresholds, one at a time, each on the newest count: else the last word might be on an old one
 	templates counter      // persistence templates that say this server: goes down too
+
+	judging sync.Mutex // of its thresholds, one at a time, each on the newest count: else the last word might be on an old one
+	upper   int64      // the threshold that was applied last
 
 	traffic
 }

@@ -204,7 +204,8 @@ func (s *lvs) Change(verb string, r realServer, _ []realServer) error {
 	if verb == "del" {
 		return s.tell([]string{"expired", "ipvsadm -d " + v.which() + " -r " + r.end().String()})
 	}
-	return s.tell([]string{"expired", "ipvsadm -" + verb[:1] + " " + v.which() + " " + v.serverArgs(r)})
+	option := map[string]string{"add": "-a ", "edit": "-e ", "weight": "-e "}[verb]
+	return s.tell([]string{"expired", "ipvsadm " + option + v.which() + " " + v.serverArgs(r)})
 }
 
 // deadPort is that of templates whose server is not to get more (expire_quiescent_template).

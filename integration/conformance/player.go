@@ -23,7 +23,7 @@ type side interface {
 	Busy() bool                                               // something waits inside for a MAC
 	Conns() ([]connection, error)                             // the connection table
 	Counts() ([]string, error)                                // "server2:8000 weight 1 active 1 inactive 0", each server of each service, sorted
-	Change(verb string, r realServer, all []realServer) error // "edit", "add", "del" a server of the first service, which then has all
+	Change(verb string, r realServer, all []realServer) error // "add", "del", "edit", "weight": a server of the first service, which then has all
 	Close() error
 }
 
@@ -42,16 +42,17 @@ type connection struct {
 
 // player plays the LAN for one case on one side.
 type player struct {
-	side    side
-	c       *testCase
-	m       memory
-	ids     map[uint16]bool
-	known   map[string]bool // hosts that have spoken to the director
-	free    bool            // which connection went where does not matter: "from anywhere"
-	cut     int             // packets sent in fragments
-	servers []realServer    // of the first service, as they are now
-	trace   []string
-	lines   []string // of the step in hand
+	side           side
+	c              *testCase
+	m              memory
+	ids            map[uint16]bool
+	known          map[string]bool // hosts that have spoken to the director
+	free           bool            // which connection went where does not matter: "from anywhere"
+	cut            int             // packets sent in fragments
+	picked, rounds int             // connections opened by picks, and how often there were picks
+	servers        []realServer    // of the first service, as they are now
+	trace          []string
+	lines          []string // of the step in hand
 }
 
 // play runs a case and returns what was seen: the text of each step, and below it, indented, what it brought.
@@ -69,7 +70,7 @@ func play(s side, c *testCase) (trace []string, err error) {
 		}
 	}
 	for _, verb := range []string{"conns", "counts"} {
-		if verb == "conns" && p.free {
+		if verb == "conns" && (p.free || c.noConns) {
 			continue
 		}
 		if err := p.step(&step{verb: verb, text: "at the end: " + verb}); err != nil {
@@ -332,7 +333,7 @@ func markerOf(b []byte) (uint16, bool) {
 	return binary.BigEndian.Uint16(b[icmp+6:]), true
 }
 
-// picks opens connections one after the other and writes down the servers' numbers: "picks 6", "picks 6 clients" (each from another client
+// picks opens new connections one after the other and writes down the servers' numbers: "picks 6", "picks 6 clients" (each from another client
 // instead of another port), "picks 6 from anywhere" (any rotation will do).
 func (p *player) picks(args []string) error {
 	if len(args) == 0 {
@@ -345,16 +346,18 @@ func (p *player) picks(args []string) error {
 	rest := strings.Join(args[1:], " ")
 	var seq []string
 	for i := range n {
-		from := fmt.Sprintf("client:%d", 41000+i)
+		from := fmt.Sprintf("client:%d", 41000+p.picked)
 		if strings.Contains(rest, "clients") {
-			from = fmt.Sprintf("client%d:40000", i+1)
+			from = fmt.Sprintf("client%d:%d", i+1, 40000+p.rounds)
 		}
+		p.picked++
 		who, err := p.pick(from)
 		if err != nil {
 			return err
 		}
 		seq = append(seq, who)
 	}
+	p.rounds++
 	if strings.Contains(rest, "from anywhere") {
 		seq, p.free = smallestRotation(seq), true
 	}
@@ -393,29 +396,37 @@ func smallestRotation(seq []string) []string {
 	return best
 }
 
-// change adds, deletes or edits a server of the first service: "add SERVER WORDS", "del SERVER", "edit SERVER WORDS", "weight SERVER N".
+// change adds, deletes or edits a server of the first service: "add SERVER WORDS", "del SERVER", "edit SERVER WORDS", "weight SERVER N". A new one is the
+// first of the list, as in LVS.
 func (p *player) change(s *step) error {
-	verb, words := s.verb, s.args
-	if verb == "weight" && len(words) == 2 {
-		verb, words = "edit", []string{words[0], "weight", words[1]}
+	if len(s.args) == 0 {
+		return errors.New("expected a server")
 	}
-	r, err := p.c.readServer(words)
+	i := slices.IndexFunc(p.servers, func(r realServer) bool { return r.address == s.args[0] })
+	if (i >= 0) == (s.verb == "add") {
+		return fmt.Errorf("%d servers like this in the service", min(i+1, 1))
+	}
+	var r realServer
+	var err error
+	switch s.verb {
+	case "add":
+		r, err = p.c.readServer(s.args)
+		p.servers = append([]realServer{r}, p.servers...)
+	case "del":
+		r = p.servers[i]
+		p.servers = slices.Delete(p.servers, i, i+1)
+	case "edit":
+		r, err = p.c.readServer(s.args)
+		p.servers[i] = r
+	case "weight":
+		r = p.servers[i]
+		r.weight, err = strconv.Atoi(strings.Join(s.args[1:], " "))
+		p.servers[i] = r
+	}
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(p.servers, func(o realServer) bool { return o.address == r.address })
-	switch {
-	case (i >= 0) == (verb == "add"):
-		return fmt.Errorf("the service has %d servers like this already", i+1)
-	case verb == "add":
-		p.servers = append(p.servers, r)
-	case verb == "del":
-		r = p.servers[i]
-		p.servers = slices.Delete(p.servers, i, i+1)
-	default:
-		p.servers[i] = r
-	}
-	return p.side.Change(verb, r, p.servers)
+	return p.side.Change(s.verb, r, p.servers)
 }
 
 // conns writes the connection table down.

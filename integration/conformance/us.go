@@ -184,12 +184,19 @@ func (u *us) Counts() (lines []string, err error) {
 	return lines, nil
 }
 
-// Change has the director changed. A weight alone goes without reading lb.toml again.
+// Change has the director reload an lb.toml with all; a weight alone goes without.
 func (u *us) Change(verb string, r realServer, all []realServer) error {
-	if verb == "edit" {
+	if verb == "weight" {
 		return u.director.SetWeight("s0", r.end(), r.weight)
 	}
-	return errors.New("not yet")
+	c, v := *u.c, *u.c.services[0]
+	v.servers = all
+	c.services = append([]*virtualService{&v}, u.c.services[1:]...)
+	config, err := conf.Parse(strings.NewReader(toml(&c)), "lb.toml")
+	if err != nil {
+		return err
+	}
+	return u.director.Reload(config)
 }
 
 // toml writes the lb.toml of a case.
