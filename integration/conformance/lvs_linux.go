@@ -125,8 +125,8 @@ func links() string {
 		}
 	}
 	for _, family := range []int{4, 6} {
-		for _, vip := range []string{"vip", "vip2"} {
-			a, _ := hostNamed(vip, family)
+		for i := range 9 {
+			a, _ := hostNamed("vip"+number(i+1), family)
 			fmt.Fprintf(&b, "addr add %v/%d dev vec0%s\n", a.addr, a.addr.BitLen(), nodad(family))
 		}
 		gw, _ := hostNamed("gw", family)

@@ -334,7 +334,7 @@ func markerOf(b []byte) (uint16, bool) {
 }
 
 // picks opens new connections one after the other and writes down the servers' numbers: "picks 6", "picks 6 clients" (each from another client
-// instead of another port), "picks 6 from anywhere" (any rotation will do).
+// instead of another port), "picks 6 ends" (to each end of the service in turn), "picks 6 from anywhere" (any rotation will do).
 func (p *player) picks(args []string) error {
 	if len(args) == 0 {
 		return errors.New("how many?")
@@ -351,7 +351,11 @@ func (p *player) picks(args []string) error {
 			from = fmt.Sprintf("client%d:%d", i+1, 40000+p.rounds)
 		}
 		p.picked++
-		who, err := p.pick(from)
+		to := p.c.services[0].listen[0]
+		if strings.Contains(rest, "ends") {
+			to = p.c.services[0].listen[i%len(p.c.services[0].listen)]
+		}
+		who, err := p.pick(from, to)
 		if err != nil {
 			return err
 		}
@@ -366,8 +370,8 @@ func (p *player) picks(args []string) error {
 }
 
 // pick opens one connection and says whom it went to.
-func (p *player) pick(from string) (string, error) {
-	s := &step{verb: ">", args: []string{from, "->", p.c.services[0].listen[0], "open"}}
+func (p *player) pick(from, to string) (string, error) {
+	s := &step{verb: ">", args: []string{from, "->", to, "open"}}
 	_, b, err := buildFrame(p.c, &p.m, s)
 	if err != nil {
 		return "", err
