@@ -22,6 +22,7 @@ func (d *draft) checkServices() {
 	d.checkFullNAT()
 	d.checkServers()
 	d.checkOnePacket()
+	d.checkFTP()
 }
 
 // holds reports whether a is on a network of the interface.

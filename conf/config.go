@@ -79,6 +79,7 @@ type Service struct {
 	Pickup                  bool          // tcp, sh, dh and mh: connections that the table does not know go where the hash says
 	Idle                    string        // "expire" or "reset" (tcp)
 	OnServerRemoved         string        // "expire", "keep" or "reset" (tcp)
+	FTP                     bool          // nat and fullnat: connections to listens of one port are FTP's control connections
 
 	Allow, Deny    []netip.Prefix // who may open connections: the longest prefix decides; without Allow everybody else may; none is in both
 	RatePerSource  int            // connections that one IPv4 address or IPv6 /64 may open per second; 0: any
@@ -158,6 +159,7 @@ type Limits struct {
 	Fragments   int  // fragments held at most while their datagram's first has not come
 	HostRate    int  // frames to the director's own IP host, per second at most
 	Templates   int  // persistence templates at most
+	FTPSessions int  // control connections of FTP that are followed at once, at most
 }
 
 // Timeouts is [timeouts], by state: TCP, TCPFin and UDP are ipvsadm --set's; and that of fragments.

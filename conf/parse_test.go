@@ -30,7 +30,7 @@ func TestGood(t *testing.T) {
 		if got := c.Services[1].Servers[0].Address; got != addrPort(form("10.77.2.21:80")) {
 			t.Errorf("a server without a port is %v, want the service's port", got)
 		}
-		if want := (Limits{1048576, true, 1000, 1024, 20000, 262144}); c.Limits != want {
+		if want := (Limits{1048576, true, 1000, 1024, 20000, 262144, 65536}); c.Limits != want {
 			t.Errorf("limits %+v, want %+v", c.Limits, want)
 		}
 		if want := (Timeouts{TCP: 900 * time.Second, TCPFin: 120 * time.Second, TCPNone: 2 * time.Second, TCPSynSent: 120 * time.Second,
@@ -80,7 +80,7 @@ lb.toml: interface "ext": queues: expected a whole number, got "two"
 lb.toml: interface 2: name "ext": also the name of interface 1
 lb.toml: interface "ext": tap "tap0": also the tap of interface "ext"
 lb.toml: route 1: via "10.77.7.1": on the network of no interface
-lb.toml: service "web": unknown key "bogus1": there are name, listen, protocol, method, scheduler, on_no_server, sources, toa, interface, hash_port, hash_fallback, mh_table_size, persistence_timeout, persistence_prefix4, persistence_prefix6, expire_quiescent_template, one_packet, pickup, idle, on_server_removed, tunnel, tunnel_port, tunnel_csum, tunnel_ttl, pmtu_disc, mss_clamp, allow, deny, rate_per_source, burst_per_source, server
+lb.toml: service "web": unknown key "bogus1": there are name, listen, protocol, method, scheduler, on_no_server, sources, toa, interface, hash_port, hash_fallback, mh_table_size, persistence_timeout, persistence_prefix4, persistence_prefix6, expire_quiescent_template, one_packet, pickup, idle, on_server_removed, ftp, tunnel, tunnel_port, tunnel_csum, tunnel_ttl, pmtu_disc, mss_clamp, allow, deny, rate_per_source, burst_per_source, server
 lb.toml: service "web": server 1: address "10.77.2.11:8080": dr does not change ports: write "10.77.2.11:80" or leave the port out
 lb.toml: service "web": server 2: address "10.77.2.300:80": not an IP address
 lb.toml: service "web": server 2: unknown key "bogus2": there are address, weight, mac, tunnel, tunnel_port, tunnel_csum, u_threshold, l_threshold, quic_id

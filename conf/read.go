@@ -19,6 +19,7 @@ const (
 	maxRate        = 10_000_000
 	maxFragments   = 1 << 20
 	maxTemplates   = 1 << 26 // 64 bytes each: 4 GiB
+	maxFTPSessions = 1 << 20 // 1.5 KiB each
 	maxThreshold   = 1<<31 - 1
 )
 
@@ -198,6 +199,7 @@ func (d *draft) readService(s *section) {
 	d.owners = append(d.owners, s.text("interface"))
 	readHashing(s, &v)
 	readState(s, &v)
+	readFTP(s, &v)
 	tunnel := readTunnelService(s, &v)
 	readDefence(s, &v)
 	servers := s.many("server", "no server: write [[service.server]] with an address")
@@ -253,6 +255,7 @@ func (d *draft) readLimits(s *section) {
 		ICMPRate:    s.whole("icmp_rate", span{1000, 0, maxRate}),
 		HostRate:    s.whole("host_rate", span{20000, 1, maxRate}),
 		Templates:   s.whole("templates", span{1 << 18, 1, maxTemplates}),
+		FTPSessions: s.whole("ftp_sessions", span{1 << 16, 1, maxFTPSessions}),
 	}
 }
 

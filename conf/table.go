@@ -132,7 +132,7 @@ func stateText(v *Service) string {
 	for _, o := range []struct {
 		on   bool
 		name string
-	}{{v.OnePacket, "one packet"}, {v.Pickup, "picks up"}, {v.Idle == "reset", "resets idle"}} {
+	}{{v.OnePacket, "one packet"}, {v.Pickup, "picks up"}, {v.Idle == "reset", "resets idle"}, {v.FTP, "ftp"}} {
 		if o.on {
 			more = append(more, o.name)
 		}
@@ -243,6 +243,7 @@ func tableBounds(w io.Writer, c *Config) {
 	row(w, "icmp_rate", fmt.Sprint(c.Limits.ICMPRate, " per second"))
 	row(w, "host_rate", fmt.Sprint(c.Limits.HostRate, " per second"))
 	row(w, "templates", c.Limits.Templates)
+	row(w, "ftp_sessions", c.Limits.FTPSessions)
 	t := &c.Timeouts
 	for _, timeout := range []struct {
 		key string

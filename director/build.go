@@ -94,12 +94,13 @@ var protocols = map[string]uint8{"tcp": stack.ProtoTCP, "udp": stack.ProtoUDP}
 // addService adds the service of c, with number id; prior is what it was, nil when it is new.
 func (b *builder) addService(c *conf.Service, id uint32, prior *service) error {
 	s := &service{
-		id:     id,
-		name:   c.Name,
-		conf:   c,
-		method: methods[c.Method],
-		reject: c.OnNoServer != "drop",
-		state:  newState(c),
+		id:      id,
+		name:    c.Name,
+		conf:    c,
+		method:  methods[c.Method],
+		reject:  c.OnNoServer != "drop",
+		expects: leavesPorts(c),
+		state:   newState(c),
 	}
 	if s.serviceRecord = new(serviceRecord); prior != nil {
 		s.serviceRecord = prior.serviceRecord

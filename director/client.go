@@ -59,6 +59,9 @@ func (w *worker) notFound(r flow.Result, f *tap.Frame, hop flow.Hop) (Verdict, b
 func (w *worker) schedule(f *tap.Frame, hop flow.Hop) (Verdict, bool) {
 	p := &w.p
 	s := w.view.service(p)
+	if v, ok, mine := w.expected(s, f, hop); mine {
+		return v, ok
+	}
 	switch {
 	case p.Proto == stack.ProtoTCP && p.TCPFlags&stack.RST != 0:
 		return DropStray, false

@@ -167,6 +167,7 @@ func (d *Director) tableCounters(l *counterList) {
 	l.addFields("connections_", d.table.Stats())
 	l.add("templates", uint64(d.templates.Len()))
 	l.addFields("templates_", d.templates.Stats())
+	l.addFields("ftp_", d.ftp.Stats())
 	l.add("idle_resets", d.resetter.sent.Load())
 	l.add("idle_resets_dropped", d.resetter.dropped.Load())
 }

@@ -22,6 +22,7 @@ import (
 	"tapdirector/conf"
 	"tapdirector/director/flow"
 	"tapdirector/director/frag"
+	"tapdirector/director/ftp"
 	"tapdirector/director/persist"
 	"tapdirector/stack"
 	"tapdirector/stack/host"
@@ -50,6 +51,7 @@ type Director struct {
 	budget  budget
 
 	templates *persist.Table
+	ftp       *ftp.Table
 	resetter  resetter
 	reloading reloading
 	mortality mortality
@@ -78,6 +80,7 @@ func New(o Options) (*Director, error) {
 	tables := flow.Options{Max: o.Config.Limits.Connections, Timeouts: timeouts(o.Config), Count: d.count, Watch: watcher{d}, Evicted: d.evicted}
 	d.table = flow.New(tables)
 	d.frags = frag.New[fate](fragments(o.Config))
+	d.ftp = newFTP(d, o.Config)
 	d.templates = persist.New(persist.Options{Max: o.Config.Limits.Templates, Count: d.countTemplates})
 	if d.host, err = host.New(d.hostOptions(o.Config)); err != nil {
 		return nil, err
@@ -125,6 +128,7 @@ func (d *Director) tidy(now time.Duration) {
 	d.table.Expire(now)
 	d.resetter.run(now)
 	d.templates.Expire(now)
+	d.ftp.Expire(now)
 	d.frags.Expire(now)
 	d.reclaim(now)
 	d.judgeHops(now)

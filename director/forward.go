@@ -21,11 +21,13 @@ func init() {
 		flow.NAT: (*worker).natForward, flow.DR: (*worker).drForward, flow.TUN: (*worker).tunForward,
 		flow.Masquerade: (*worker).masqueradeForward, flow.FullNAT: (*worker).fullNATForward, flow.FullNATTOA: (*worker).toaForward,
 		flow.Across: (*worker).acrossForward, flow.AcrossTOA: (*worker).acrossTOAForward,
+		flow.NATFTP: (*worker).ftpForward, flow.FullNATFTP: (*worker).ftpForward,
 	}
 	repliers = [...]func(*worker, *tap.Frame) Verdict{
 		flow.NAT: (*worker).natReply, flow.DR: (*worker).notForwarded, flow.TUN: (*worker).notForwarded,
 		flow.Masquerade: (*worker).demasquerade, flow.FullNAT: (*worker).fullNATReply, flow.FullNATTOA: (*worker).toaReply,
 		flow.Across: (*worker).acrossReply, flow.AcrossTOA: (*worker).acrossTOAReply,
+		flow.NATFTP: (*worker).ftpReply, flow.FullNATFTP: (*worker).ftpReply,
 	}
 }
 

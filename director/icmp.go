@@ -36,6 +36,9 @@ func (w *worker) relayICMP(f *tap.Frame) (Verdict, bool) {
 	if isAcross(w.conn.Method) {
 		return w.icmpAcross(f, &q, forward), true
 	}
+	if w.conn.Marks&flow.Control != 0 {
+		w.requote(b, &q, forward)
+	}
 	if forward {
 		return w.icmpForward(f, &q), true
 	}
@@ -58,7 +61,7 @@ func (w *worker) icmpForward(f *tap.Frame, q *stack.Packet) Verdict {
 	}
 	q.SetSrc(b, false, c.Server, c.ServerPort)
 	q.SetDst(b, false, c.Local, c.LocalPort)
-	if c.Method != flow.NAT { // who gets it knows nobody behind us
+	if c.Method.HidesClient() { // who gets it knows nobody behind us
 		p.SetSrc(b, false, c.Local, 0)
 	}
 	if c.Method == flow.Masquerade {

@@ -193,6 +193,7 @@ func (d *Director) adjust(c *conf.Config, v *view) {
 	d.table.SetTimeouts(timeouts(c))
 	d.table.SetEviction(c.Limits.EarlyDrop)
 	d.frags.SetLife(c.Timeouts.Fragment)
+	d.ftp.Set(c.Limits.FTPSessions, c.Timeouts.TCPListen)
 	d.host.SetRate(c.Limits.HostRate)
 	d.reloading.life = max(d.reloading.life, c.Timeouts.Fragment)
 	for _, s := range v.ordered {

@@ -17,6 +17,9 @@ func (w *worker) transit(f *tap.Frame, src role) Verdict {
 		if v, ok := w.fromServer(f); ok {
 			return v
 		}
+		if v, ok := w.active(f); ok {
+			return v
+		}
 		if v, ok := w.unknownReply(f); ok {
 			return v
 		}

@@ -51,6 +51,9 @@ func newState(c *conf.Service) state {
 	if c.OnePacket {
 		s.keep = (*worker).once
 	}
+	if c.FTP {
+		s.keep = (*worker).rememberControl
+	}
 	if c.Idle == "reset" || c.OnServerRemoved == "reset" {
 		s.marks |= flow.Followed
 	}
@@ -135,14 +138,27 @@ func (d *Director) countTemplates(id uint32, n int32) {
 // watcher is told by the connection table of connections with marks.
 type watcher struct{ d *Director }
 
+// Controls keeps a control connection of FTP while it has data connections.
+func (w watcher) Controls(c *flow.Conn) bool {
+	k := c.Tuple(flow.Forward)
+	return w.d.ftp.HasData(&k)
+}
+
 // Proven assures the template of c.
 func (w watcher) Proven(c *flow.Conn) {
 	k := w.d.view.Load().servers[c.ServerID].service.templateKey(c.Client)
 	w.d.templates.Assure(&k, c.ServerID)
 }
 
-// Ended gives back c's template.
-func (w watcher) Ended(c *flow.Conn, now time.Duration) { w.d.release(c, now) }
+// Ended gives back c's template, and tells FTP's accounts.
+func (w watcher) Ended(c *flow.Conn, now time.Duration) {
+	if c.Marks&flow.Persistent != 0 {
+		w.d.release(c, now)
+	}
+	if c.Marks&(flow.Control|flow.Data) != 0 {
+		w.d.ftpEnded(c)
+	}
+}
 
 // Idled has c reset.
 func (w watcher) Idled(c *flow.Conn, s flow.Sequence) { w.d.resetter.add(c, s) }

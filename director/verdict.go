@@ -52,6 +52,7 @@ const (
 	DropNoPort         // to leave from an address of ours, but it has no port to tell it by, or all are in use, or we have no address of its family
 	DropHostFull       // the host's queue or rate is exhausted
 	DropRateLimit      // an answer of ours was due, but too many were sent
+	DropFTP            // of an FTP control connection, to be sent again: ahead of what is missing, or behind edits not yet acknowledged
 	DropNoRoom         // cut for a way out without offload, it did not fit our buffers
 	DropPanic          // a bug of ours: the frame made the worker panic
 
@@ -103,6 +104,7 @@ var verdictNames = [verdictParse]string{
 	DropNoPort:         "drop-no-port",
 	DropHostFull:       "drop-host-full",
 	DropRateLimit:      "drop-rate-limit",
+	DropFTP:            "drop-ftp",
 	DropNoRoom:         "drop-no-room",
 	DropPanic:          "drop-panic",
 }

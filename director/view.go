@@ -62,6 +62,7 @@ type service struct {
 	gone      []*server // removed ones that are still remembered (roster.go)
 	reject    bool      // what no server can take is answered, not dropped
 	state
+	expects bool // a data connection of FTP may go to a port that it listens on
 	defence
 }
 

@@ -55,6 +55,7 @@ type worker struct {
 	tun    tunnelling
 	pieces crossing
 	ids    ids
+	ftp    controlling
 	counts [numVerdicts]uint32
 	tally  tally
 	next   int // the frame of the batch that is in hand, for when it panics

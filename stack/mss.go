@@ -47,8 +47,16 @@ func (p *Packet) setMSS(b []byte, partial bool, at, mss uint16) {
 	binary.BigEndian.PutUint16(field, patch(binary.BigEndian.Uint16(field), d))
 }
 
-// findMSS returns the offset of the two bytes of the MSS option's value, 0 when there is none. Options that lie end the search.
+// findMSS returns the offset of the two bytes of the MSS option's value, 0 when there is none.
 func (p *Packet) findMSS(b []byte) uint16 {
+	if at := p.findOption(b, tcpOptMSS); at != 0 && b[at-1] == 4 {
+		return at
+	}
+	return 0
+}
+
+// findOption returns the offset of the value of the first TCP option of this kind, 0 when there is none. Options that lie end the search.
+func (p *Packet) findOption(b []byte, kind byte) uint16 {
 	if p.Proto != ProtoTCP || !p.HasPorts {
 		return 0
 	}
@@ -60,7 +68,7 @@ func (p *Packet) findMSS(b []byte) uint16 {
 		if end-at < 2 || b[at+1] < 2 || uint16(b[at+1]) > end-at {
 			return 0
 		}
-		if b[at] == tcpOptMSS && b[at+1] == 4 {
+		if b[at] == kind {
 			return at + 2
 		}
 		at += uint16(b[at+1])

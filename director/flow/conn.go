@@ -19,11 +19,18 @@ const (
 	FullNATTOA               // FullNAT while the server is to be told the client's address by a TCP option; see Rebind
 	Across                   // FullNAT between families: the client's end is IPv4 and the server's IPv6, or the other way round
 	AcrossTOA                // Across while the server is to be told, as FullNATTOA
+	NATFTP                   // NAT of a control connection of FTP, whose addresses and numbers are edited
+	FullNATFTP               // FullNAT of one
 	NumMethods
 )
 
 // replies reports whether the server's packets pass the director, so that the connection needs its reply tuple as a second key.
 func (m Method) replies() bool { return m != DR && m != TUN }
+
+// HidesClient reports whether the server does not see the client's address.
+func (m Method) HidesClient() bool {
+	return m == Masquerade || m == FullNAT || m == FullNATTOA || m == FullNATFTP
+}
 
 // Direction is which end of a connection sent a packet.
 type Direction uint8
@@ -63,7 +70,20 @@ const (
 	Persistent                   // it holds a persistence template: Options.Watch is told how it fares
 	Unproven                     // Persistent, and nothing shows yet that its client is real; goes when Watch is told so
 	Followed                     // its sequence numbers are followed (sequence.go), so that it can be reset
+	Control                      // it controls others, as FTP's first connection does: kept while it is Established and Options.Watch says so
+	Data                         // it was announced on another one: Options.Watch is told when it ends
 )
+
+// Role is what a connection is to another one, for listings: "control", "data", or nothing.
+func (m Marks) Role() string {
+	switch {
+	case m&Control != 0:
+		return "control"
+	case m&Data != 0:
+		return "data"
+	}
+	return ""
+}
 
 // NoServer is the ServerID of a connection that belongs to no real server.
 const NoServer = ^uint32(0)

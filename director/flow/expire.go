@@ -36,7 +36,12 @@ func (t *Table) expireBatch(s *shard, to uint32) (expired int, done bool) {
 		if done {
 			return expired, true
 		}
-		if i != 0 {
+		switch {
+		case i == 0:
+		case t.controls(i):
+			t.entries.at(i).deadline = to + t.timeouts[Established].Load()
+			s.wheel.file(i)
+		default:
 			t.idled(i)
 			t.forget(s, i)
 			s.stats.expired++
@@ -85,7 +90,7 @@ func (t *Table) forget(s *shard, i uint32) {
 	}
 	s.stats.states[e.state]--
 	t.countOne(e, -1)
-	if e.marks&Persistent != 0 {
+	if e.marks&(Persistent|Control|Data) != 0 {
 		t.ended(s, e)
 	}
 	t.give(s, i)

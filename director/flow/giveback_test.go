@@ -47,6 +47,7 @@ type watcherFunc func(*Conn, Sequence)
 
 func (watcherFunc) Proven(*Conn)                {}
 func (watcherFunc) Ended(*Conn, time.Duration)  {}
+func (f watcherFunc) Controls(*Conn) bool       { return false }
 func (f watcherFunc) Idled(c *Conn, s Sequence) { f(c, s) }
 
 // After a peak the memory goes, and every connection that is left is still the same: found by both tuples, listed once, with its sequence numbers

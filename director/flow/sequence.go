@@ -27,11 +27,14 @@ type Watcher interface {
 	// Proven tells that a Persistent connection is one that its client means: TCP is established, or the server has answered.
 	Proven(c *Conn)
 
-	// Ended tells that a Persistent connection is over. now is the table's time: that of the last Expire.
+	// Ended tells that a Persistent, Control or Data connection is over. now is the table's time: that of the last Expire.
 	Ended(c *Conn, now time.Duration)
 
 	// Idled tells that a Followed connection was established until its timeout. Only Expire calls it.
 	Idled(c *Conn, s Sequence)
+
+	// Controls reports whether a Control connection whose time is over is still needed. Only Expire calls it.
+	Controls(c *Conn) bool
 }
 
 // Sequence is what each end of a TCP connection expects next.
@@ -80,11 +83,22 @@ func (t *Table) prove(e *entry) {
 	t.watch.Proven(&c)
 }
 
-// ended tells that e, which is Persistent, is over.
+// ended tells that e, which has marks that somebody keeps accounts of, is over.
 func (t *Table) ended(s *shard, e *entry) {
 	var c Conn
 	t.load(e, &c)
 	t.watch.Ended(&c, time.Duration(s.wheel.now)<<tickShift)
+}
+
+// controls reports whether entry i is to be kept beyond its time: a control connection is silent while its data connection is busy.
+func (t *Table) controls(i uint32) bool {
+	e := t.entries.at(i)
+	if e.marks&Control == 0 || e.state != Established {
+		return false
+	}
+	var c Conn
+	t.load(e, &c)
+	return t.watch.Controls(&c)
 }
 
 // idled tells that the time of entry i is over, if somebody wants to know.

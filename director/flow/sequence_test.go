@@ -14,10 +14,12 @@ type witness struct {
 	idled         []Sequence
 	now           time.Duration // of the last end
 	last          Conn
+	controls      bool
 }
 
 func (w *witness) Proven(c *Conn)                   { w.proven++; w.last = *c }
 func (w *witness) Ended(c *Conn, now time.Duration) { w.ended++; w.last, w.now = *c, now }
+func (w *witness) Controls(c *Conn) bool            { w.last = *c; return w.controls }
 func (w *witness) Idled(c *Conn, s Sequence)        { w.idled = append(w.idled, s); w.last = *c }
 
 // marked makes connection n with these marks.
