@@ -1,6 +1,7 @@
 package director
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -220,5 +221,345 @@ func TestFTPActive(t *testing.T) {
 				t.Errorf("the client's answer goes to %v", endpoint(q.Dst, q.DstPort))
 			}
 		}
+	})
+}
+
+// A line that comes in pieces is edited as a whole one: nothing of it goes on before its end, the server learns that it was received as soon as the client has all
+// in front of it, and what is sent again is the same again.
+func TestFTPSplitAnswer(t *testing.T) {
+	for _, step := range []int{1, 5, 20} {
+		w := ftpWorld(t, worldSpec{})
+		d := w.dial(40000)
+		d.say(flow.Forward, "PASV\r\n")
+		line := "227 Entering Passive Mode (" + six(netip.AddrPortFrom(d.server(), 50000)) + ")\r\n"
+		want := "227 Entering Passive Mode (" + six(netip.AddrPortFrom(w.spec.addr(1, 100), 50000)) + ")\r\n"
+		first := d.seq[flow.Reply]
+		for from := 0; from < len(line); from += step {
+			piece := line[from:min(from+step, len(line))]
+			for again := range 2 { // twice: a retransmission
+				p, f := d.must(flow.Reply, stack.ACK|stack.PSH, piece, nil)
+				seq, _ := p.Numbers(f.Bytes())
+				got := string(p.Payload(f.Bytes()))
+				if from+step < len(line) {
+					if got != "" || seq != d.next[flow.Reply]-1 {
+						t.Fatalf("of %q %q goes on, numbered %d, want nothing, numbered %d", piece, got, seq, d.next[flow.Reply]-1)
+					}
+					// The client answers a number that it has by what it expects.
+					q, g := d.must(flow.Forward, stack.ACK, "", nil)
+					if _, ack := q.Numbers(g.Bytes()); ack != d.seq[flow.Reply]+uint32(len(piece)) {
+						t.Fatalf("the server learns of %d bytes, want %d", ack-first, d.seq[flow.Reply]+uint32(len(piece))-first)
+					}
+				} else if got != want || seq != d.next[flow.Reply] {
+					t.Fatalf("time %d: %q goes on, numbered %d, want %q, numbered %d", again, got, seq, want, d.next[flow.Reply])
+				}
+			}
+			d.seq[flow.Reply] += uint32(len(piece))
+		}
+		d.next[flow.Reply] += uint32(len(want))
+		d.say(flow.Reply, "150 next\r\n")
+		d.say(flow.Forward, "NOOP\r\n")
+		if v, left := d.connect(41000, 50000); len(left) != 1 || v != ForwardedNAT {
+			t.Errorf("the data connection: %v", v)
+		}
+	}
+}
+
+// A command that comes in pieces, or with others, is understood, and passes as it is.
+func TestFTPSplitCommand(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, family int) {
+		w := ftpWorld(t, worldSpec{family: family})
+		d := w.dial(40000)
+		to := netip.AddrPortFrom(w.spec.client().Addr(), 41000)
+		for _, piece := range []string{"NOOP\r\nEP", eprt(to)[2:9], eprt(to)[9:] + "STOR x\r\n"} {
+			if got := d.say(flow.Forward, piece); got != piece {
+				t.Fatalf("%q became %q", piece, got)
+			}
+		}
+		s := w.base(in, netip.AddrPortFrom(d.server(), 4000), to)
+		s.SrcMAC, s.Flags = d.mac, stack.SYN
+		v, left := w.step(in, s.Frame())
+		w.one(v, left, RepliedNAT, ext)
+	})
+}
+
+// A segment that is ahead of one that is missing has to be sent again: it might hold the end of a line.
+func TestFTPAhead(t *testing.T) {
+	w := ftpWorld(t, worldSpec{})
+	d := w.dial(40000)
+	s := d.segment(flow.Reply, stack.ACK, "ahead\r\n")
+	s.Seq += 10
+	v, left := w.step(in, s.Frame())
+	w.none(v, left, DropFTP)
+	d.say(flow.Reply, "0123456789")
+	if v, left = w.step(in, s.Frame()); v != RepliedNAT || len(left) != 1 {
+		t.Errorf("then: %v", v)
+	}
+}
+
+// A segment with a wrong checksum passes, wrong as it is, and nothing in it is believed.
+func TestFTPDamaged(t *testing.T) {
+	w := ftpWorld(t, worldSpec{})
+	d := w.dial(40000)
+	f := d.segment(flow.Forward, stack.ACK, "PORT "+six(netip.AddrPortFrom(w.spec.client().Addr(), 41000))+"\r\n").Frame()
+	f.Bytes()[f.Len()-4] ^= 1
+	k := w.worker(ext)
+	if v := k.step(&f); v != ForwardedNAT {
+		t.Fatal(v)
+	}
+	p := parsed(t, &f)
+	if k.flush(); stack.ChecksumOK(&f, &p) {
+		t.Error("the checksum was mended")
+	}
+	if s := w.ftp.Stats(); s.ActiveExpected != 0 || s.Malformed != 0 {
+		t.Errorf("%+v", s)
+	}
+	d.say(flow.Forward, "NOOP, in its place\r\n")
+}
+
+// Addresses that are not their sender's, answers that nobody asked for and what is no address are not followed, and pass as they are.
+func TestFTPIsNotFollowed(t *testing.T) {
+	w := ftpWorld(t, worldSpec{})
+	d := w.dial(40000)
+	other, own := netip.AddrPortFrom(w.spec.addr(1, 9), 22), netip.AddrPortFrom(w.spec.client().Addr(), 41000)
+	for _, line := range []string{"PORT " + six(other) + "\r\n", eprt(other), "PORT 1,2,3\r\n", "EPRT |3|x|1|\r\n"} {
+		if got := d.say(flow.Forward, line); got != line {
+			t.Errorf("%q became %q", line, got)
+		}
+	}
+	answers := []string{"227 (" + six(netip.AddrPortFrom(d.server(), 50000)) + ")\r\n", "229 (|||50000|)\r\n"}
+	for _, line := range answers {
+		if got := d.say(flow.Reply, line); got != line {
+			t.Errorf("%q became %q", line, got)
+		}
+	}
+	d.say(flow.Forward, "PASV\r\nPASV\r\n")
+	for _, line := range []string{"227 (" + six(other) + ")\r\n", "227 none\r\n", answers[1]} {
+		d.say(flow.Reply, line)
+	}
+	if s := w.ftp.Stats(); s.Foreign != 3 || s.Malformed != 3 || s.Unasked != 3 || s.Expectations != 0 || w.ftp.Waiting() {
+		t.Errorf("%+v", s)
+	}
+	// A server that says the VIP, as administrators have told it, is right.
+	d.say(flow.Forward, "PASV\r\n")
+	line := "227 (" + six(netip.AddrPortFrom(w.spec.addr(1, 100), 50000)) + ")\r\n"
+	if got := d.say(flow.Reply, line); got != line || w.ftp.Stats().Expectations != 1 {
+		t.Errorf("%q became %q", line, got)
+	}
+	d.say(flow.Forward, eprt(own))
+	if s := w.ftp.Stats(); s.Expectations != 1 || s.Expired != 1 {
+		t.Errorf("the second announcement did not take the place of the first: %+v", s)
+	}
+	s := w.base(in, netip.AddrPortFrom(d.server(), 7999), other)
+	s.SrcMAC, s.Flags = d.mac, stack.SYN
+	if v, _ := w.step(in, s.Frame()); v == RepliedNAT {
+		t.Error("the server reached somebody else as the VIP")
+	}
+}
+
+// A port of the VIP that a service listens on, or that another server told the same client, is not announced again: another is, and leads to the right server.
+func TestFTPPortsClash(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, family int) {
+		spec := worldSpec{family: family, servers: 2}
+		spec.setDefaults()
+		spec.tail = fmt.Sprintf("[[service]]\nname = \"busy\"\nlisten = [%q, \"%v-50009\"]\n[[service.server]]\naddress = %q\nmac = %q\n",
+			netip.AddrPortFrom(spec.addr(1, 100), 50000), netip.AddrPortFrom(spec.addr(1, 100), 50002), netip.AddrPortFrom(spec.addr(2, 31), 80), mac(serverMAC(20)))
+		w := ftpWorld(t, spec)
+		a, b := w.dial(40000), w.dial(40001)
+		if a.server() == b.server() {
+			t.Fatal("one server")
+		}
+		if told := a.passive(50000); told != 50001 {
+			t.Errorf("a is told %d", told)
+		}
+		if told := b.passive(50000); told != 50010 {
+			t.Errorf("b is told %d", told)
+		}
+		for _, tc := range []struct {
+			d    *dialogue
+			from uint16
+			to   uint16
+		}{{b, 42000, 50010}, {a, 42001, 50001}} {
+			_, left := tc.d.connect(tc.from, tc.to)
+			if len(left) != 1 {
+				t.Fatal("no data connection")
+			}
+			if p := parsed(t, &left[0].frame); endpoint(p.Dst, p.DstPort) != netip.AddrPortFrom(tc.d.server(), 50000) {
+				t.Errorf("to %v, want %v", endpoint(p.Dst, p.DstPort), tc.d.server())
+			}
+		}
+		if s := w.ftp.Stats(); s.PortsChanged != 2 || s.NoPort != 0 {
+			t.Errorf("%+v", s)
+		}
+		a.say(flow.Reply, "150 the numbers go on\r\n")
+		a.say(flow.Forward, "NOOP\r\n")
+	})
+}
+
+// The data connection is expected only from the client, only for a while, and also at a server that gets no new clients.
+func TestFTPExpectation(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, family int) {
+		w := ftpWorld(t, worldSpec{family: family, servers: 1})
+		d := w.dial(40000)
+		w.view.Load().servers[0].Weight.Store(0)
+		d.passive(50000)
+		s := w.base(ext, netip.AddrPortFrom(w.spec.addr(1, 9), 1000), netip.AddrPortFrom(w.spec.addr(1, 100), 50000))
+		s.Flags = stack.SYN
+		if v, _ := w.step(ext, s.Frame()); v != SentReset {
+			t.Errorf("somebody else: %v", v)
+		}
+		if v, _ := d.connect(41000, 50000); v != ForwardedNAT {
+			t.Errorf("the client: %v", v)
+		}
+		d.passive(50001)
+		w.pass(121e9)
+		if v, _ := d.connect(41001, 50001); v != SentReset || w.ftp.Stats().Expired != 1 || w.ftp.Waiting() {
+			t.Errorf("too late: %v, %+v", v, w.ftp.Stats())
+		}
+	})
+}
+
+// A control connection is kept while its data connection lives, though nobody says a word on it; then it ends, and nothing is left.
+func TestFTPControlIsKept(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, family int) {
+		w := ftpWorld(t, worldSpec{family: family, servers: 1})
+		d := w.dial(40000)
+		d.passive(50000)
+		d.connect(41000, 50000)
+		data := w.base(ext, netip.AddrPortFrom(d.spec.client().Addr(), 41000), netip.AddrPortFrom(d.spec.addr(1, 100), 50000))
+		data.Flags = stack.ACK
+		for range 5 {
+			w.step(ext, data.Frame())
+			w.pass(800e9)
+		}
+		if w.table.Len() != 2 {
+			t.Fatalf("%d connections, want both", w.table.Len())
+		}
+		d.say(flow.Reply, "226 done\r\n")
+		w.pass(2000e9)
+		if s := w.ftp.Stats(); w.table.Len() != 0 || s.Sessions != 0 || s.Expectations != 0 {
+			t.Errorf("%d connections are left, %+v", w.table.Len(), s)
+		}
+	})
+}
+
+// After AUTH TLS, and the server's consent, nothing is read nor changed, whatever it looks like.
+func TestFTPWithTLS(t *testing.T) {
+	w := ftpWorld(t, worldSpec{})
+	d := w.dial(40000)
+	d.say(flow.Forward, "PASV\r\nAUTH TLS\r\n")
+	d.say(flow.Reply, "234 go ahead\r\n")
+	for _, text := range []string{"\x16\x03\x01binary\n227 (" + six(netip.AddrPortFrom(d.server(), 50000)) + ")\r\n", "229 (|||50000|)\r\n"} {
+		if got := d.say(flow.Reply, text); got != text {
+			t.Errorf("%q became %q", text, got)
+		}
+	}
+	d.say(flow.Forward, eprt(netip.AddrPortFrom(w.spec.client().Addr(), 41000)))
+	if s := w.ftp.Stats(); s.Expectations != 0 || s.Encrypted != 1 || s.PassiveExpected != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// What grows beyond the way out is answered, with the size that would fit.
+func TestFTPTooBig(t *testing.T) {
+	w := ftpWorld(t, worldSpec{})
+	d := w.dial(40000)
+	d.say(flow.Forward, "PASV\r\n")
+	answer := "227 (" + six(netip.AddrPortFrom(d.server(), 50000)) + ")\r\n"
+	long := strings.Repeat("220-x\r\n", 300)[:1460-len(answer)-2] + "\r\n" + answer
+	s := d.segment(flow.Reply, stack.ACK, long)
+	v, left := w.step(in, s.Frame())
+	if v != SentTooBig || len(left) != 1 || left[0].iface != in {
+		t.Fatalf("%v", v)
+	}
+	d.say(flow.Reply, long[:700])
+	if got := d.say(flow.Reply, long[700:]); !strings.Contains(got, six(netip.AddrPortFrom(w.spec.addr(1, 100), 50000))) {
+		t.Errorf("in pieces: %q", got)
+	}
+}
+
+// SACK blocks, and the packets that ICMP errors quote, are numbered as the server knows them.
+func TestFTPNumbersElsewhere(t *testing.T) {
+	w := ftpWorld(t, worldSpec{})
+	d := w.dial(40000)
+	d.say(flow.Forward, "PASV\r\n")
+	d.say(flow.Reply, "227 ("+six(netip.AddrPortFrom(d.server(), 50000))+")\r\n")
+	if d.next[flow.Reply] == d.seq[flow.Reply] {
+		t.Fatal("the length is the same: the test says nothing")
+	}
+	sack := []byte{1, 1, 5, 10, 0, 0, 0, 0, 0, 0, 0, 0}
+	binary.BigEndian.PutUint32(sack[4:], d.next[flow.Reply]+10)
+	binary.BigEndian.PutUint32(sack[8:], d.next[flow.Reply]+20)
+	p, f := d.must(flow.Forward, stack.ACK, "", func(s *packettest.Spec) { s.TCPOptions = sack })
+	var edges [stack.MaxSACKs]uint32
+	if n, _ := p.SACKs(f.Bytes(), &edges); n != 2 || edges[0] != d.seq[flow.Reply]+10 || edges[1] != d.seq[flow.Reply]+20 {
+		t.Errorf("%d edges, %d to %d behind the server's next byte, want 10 to 20", n, edges[0]-d.seq[flow.Reply], edges[1]-d.seq[flow.Reply])
+	}
+	_, f = d.must(flow.Reply, stack.ACK, "150 on its way\r\n", nil)
+	e := w.base(ext, netip.AddrPortFrom(w.spec.addr(1, 254), 0), netip.AddrPortFrom(w.spec.addr(1, 100), 0))
+	e.Proto, e.ICMPType, e.ICMPCode, e.Payload = stack.ProtoICMP, 3, 4, f.Bytes()[14:42]
+	v, left := w.step(ext, e.Frame())
+	q, g := w.one(v, left, RelayedICMP, in)
+	var inner stack.Packet
+	if !q.Inner(g.Bytes(), &inner) {
+		t.Fatal("no quote")
+	}
+	if seq := binary.BigEndian.Uint32(g.Bytes()[inner.L4+4:]); seq != d.seq[flow.Reply] {
+		t.Errorf("the error quotes %d, the server sent %d", seq, d.seq[flow.Reply])
+	}
+}
+
+// Superpackets and unfinished checksums are edited as they are, and a superpacket of which one segment is left is none.
+func TestFTPSuperpackets(t *testing.T) {
+	for _, size := range []int{40, 200} {
+		w := ftpWorld(t, worldSpec{})
+		d := w.dial(40000)
+		d.say(flow.Forward, "PASV\r\n")
+		text := "211-" + strings.Repeat("status ", 20) + "\r\n227 (" + six(netip.AddrPortFrom(d.server(), 50000)) + ")\r\n"
+		p, f := d.must(flow.Reply, stack.ACK, text, func(s *packettest.Spec) {
+			if s.Partial = true; size < len(text) {
+				s.GSOSize = size
+			}
+		})
+		if got := string(p.Payload(f.Bytes())); !strings.HasSuffix(got, "("+six(netip.AddrPortFrom(w.spec.addr(1, 100), 50000))+")\r\n") || f.Header.Super() != (size == 40) || !f.Header.Partial() {
+			t.Errorf("%q, %+v", got, f.Header)
+		}
+	}
+}
+
+// Segments of a control connection allocate nothing, read or not.
+func TestFTPAllocatesNothing(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, family int) {
+		w := ftpWorld(t, worldSpec{family: family})
+		d := w.dial(40000)
+		d.passive(50000)
+		template := [2]tap.Frame{d.segment(flow.Forward, stack.ACK, "").Frame(), d.segment(flow.Reply, stack.ACK, "").Frame()}
+		frames := [2]tap.Frame{template[0].Clone(), template[1].Clone()}
+		for i := range frames {
+			k := w.worker(i)
+			if n := testing.AllocsPerRun(100, func() {
+				copy(frames[i].Bytes(), template[i].Bytes())
+				k.step(&frames[i])
+				k.flush()
+			}); n != 0 {
+				t.Errorf("direction %d: %v allocations", i, n)
+			}
+		}
+		line := strings.Repeat("NOOP\r\n", 10)
+		read := func() {
+			f := d.segment(flow.Forward, stack.ACK, line).Frame()
+			d.seq[flow.Forward] += uint32(len(line))
+			k := w.worker(ext)
+			k.step(&f)
+			k.flush()
+		}
+		var kept *tap.Frame
+		build := func() {
+			f := d.segment(flow.Forward, stack.ACK, line).Frame()
+			kept = &f
+		}
+		if a, b := testing.AllocsPerRun(100, build), testing.AllocsPerRun(100, read); b > a {
+			t.Errorf("%v allocations, of which %v make the segment", b, a)
+		}
+		_ = kept
 	})
 }
