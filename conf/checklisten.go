@@ -1,6 +1,10 @@
 package conf
 
-import "net/netip"
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
 
 // Which packets are for which service: every port of a VIP is one service's, and every VIP one interface's.
 
@@ -22,8 +26,8 @@ func (l *listener) overlaps(o *listener) bool {
 
 // checkListens judges each listen by itself and against those before it.
 func (d *draft) checkListens() {
-	single := firsts[listener]{} // there may be thousands of them; of ranges there are few
-	var wide []listener
+	single := firsts[listener]{} // there may be thousands of either kind
+	wide := map[wideKey][]listener{}
 	for i := range d.c.Services {
 		v, at := &d.c.Services[i], d.serviceAt(i)
 		for _, l := range v.Listen {
@@ -35,16 +39,32 @@ func (d *draft) checkListens() {
 				}
 				continue
 			}
-			this := listener{l, v.Protocol, at.text}
-			for j := range wide {
-				if this.overlaps(&wide[j]) {
-					d.add(at, "listen %q: has %s ports of %q of %s", l, v.Protocol, wide[j].Listen, wide[j].place)
-					break
-				}
+			k := wideKey{l.Addr, v.Protocol, l.Every()}
+			if first := enter(wide, k, listener{l, v.Protocol, at.text}); first != nil {
+				d.add(at, "listen %q: has %s ports of %q of %s", l, v.Protocol, first.Listen, first.place)
 			}
-			wide = append(wide, this)
 		}
 	}
+}
+
+// wideKey is what listens of more than one port have in common if it may not be clear which of them a packet is for.
+type wideKey struct {
+	addr     netip.Addr
+	protocol string
+	every    bool
+}
+
+// enter adds l to those of k, which are sorted and have no port in common; if it has one with another, that is returned instead.
+func enter(wide map[wideKey][]listener, k wideKey, l listener) *listener {
+	all := wide[k]
+	at, _ := slices.BinarySearchFunc(all, l.Low, func(o listener, low uint16) int { return cmp.Compare(o.Low, low) })
+	for _, near := range []int{at - 1, at} {
+		if near >= 0 && near < len(all) && l.overlaps(&all[near]) {
+			return &all[near]
+		}
+	}
+	wide[k] = slices.Insert(all, at, l)
+	return nil
 }
 
 // checkListen judges one listen by itself.
