@@ -63,6 +63,10 @@ type Directed interface {
 	// Restart ends the director and starts one with the same lb.toml, which knows nothing of any connection.
 	Restart() error
 
+	// Reload makes what edit makes of the lb.toml in force the one in force. Where the director is another process it is told so, and does it by and by; the error
+	// then only says whether it was told.
+	Reload(edit func(text string) string) error
+
 	// SetWeight is director.SetWeight.
 	SetWeight(service string, server netip.AddrPort, weight int) error
 }

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 
+	"tapdirector/conf"
 	"tapdirector/integration"
 	"tapdirector/tap"
 )
@@ -68,6 +70,20 @@ func (w *World) Restart() error {
 		d.open(w)
 	}
 	return w.startDirector()
+}
+
+// Reload is director.Reload.
+func (w *World) Reload(edit func(text string) string) error {
+	text := edit(w.Config)
+	config, err := conf.Parse(strings.NewReader(text), "lb.toml")
+	if err != nil {
+		return err
+	}
+	if err := w.director.Reload(config); err != nil {
+		return err
+	}
+	w.Config = text
+	return nil
 }
 
 // closeDevices closes the devices; those of a trunk share one, which may be closed twice.

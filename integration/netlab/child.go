@@ -22,6 +22,7 @@ import (
 // tell it.
 type child struct {
 	cmd  *exec.Cmd
+	file *os.File      // its lb.toml
 	tail tail          // the end of what it logged
 	done chan struct{} // closed when it has ended
 	err  error         // how; valid after done
@@ -36,8 +37,7 @@ func startChild(ns *Namespace, o Options, config string) (runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
-	c := &child{done: make(chan struct{})}
+	c := &child{file: file, done: make(chan struct{})}
 	c.cmd = exec.Command(o.Program[0], append(o.Program[1:], "-conf", "/proc/self/fd/3")...)
 	c.cmd.ExtraFiles = []*os.File{file}
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -48,10 +48,10 @@ func startChild(ns *Namespace, o Options, config string) (runner, error) {
 	c.cmd.Stderr = c.cmd.Stdout
 	ended, err := ns.Start(c.cmd)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, file.Close())
 	}
 	go func() {
-		c.err = <-ended
+		c.err = errors.Join(<-ended, file.Close())
 		close(c.done)
 	}()
 	return c, nil
@@ -61,6 +61,17 @@ func startChild(ns *Namespace, o Options, config string) (runner, error) {
 func (c *child) counters() []director.Counter { return nil }
 
 func (c *child) pid() int { return c.cmd.Process.Pid }
+
+// reload writes the child's file anew and tells it to read it.
+func (c *child) reload(config string) error {
+	if err := c.file.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := c.file.WriteAt([]byte(config), 0); err != nil {
+		return err
+	}
+	return c.cmd.Process.Signal(syscall.SIGHUP)
+}
 
 // ended is nil while the child runs.
 func (c *child) ended() error {

@@ -72,6 +72,14 @@ func (h *here) open(cfg *conf.Config, log *slog.Logger) error {
 
 func (h *here) counters() []director.Counter { return h.Counters() }
 
+func (h *here) reload(config string) error {
+	cfg, err := conf.Parse(strings.NewReader(config), "lb.toml")
+	if err != nil {
+		return err
+	}
+	return h.Reload(cfg)
+}
+
 func (h *here) pid() int { return os.Getpid() }
 
 // ended is nil while the director runs.

@@ -105,6 +105,16 @@ func (w *World) Restart() error {
 	return w.startDirector()
 }
 
+// Reload makes what edit makes of the lb.toml in force the one in force, or tells the director's process to.
+func (w *World) Reload(edit func(text string) string) error {
+	text := edit(w.config)
+	if err := w.running.reload(text); err != nil {
+		return err
+	}
+	w.config = text
+	return nil
+}
+
 // SetWeight changes a server's weight.
 func (w *World) SetWeight(service string, server netip.AddrPort, weight int) error {
 	h, ok := w.running.(*here)

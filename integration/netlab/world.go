@@ -70,6 +70,7 @@ type runner interface {
 	counters() []director.Counter // nil: it is another process's
 	ended() error                 // nil while it runs
 	pid() int
+	reload(config string) error
 	stop() error // returns when it has ended; its error is whatever ended badly, also before
 }
 

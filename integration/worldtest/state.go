@@ -81,6 +81,8 @@ type labEnv struct {
 	Options
 	plan *integration.Plan
 	port uint16 // of the next dial
+
+	first string // lb.toml as it was when the reload table began
 }
 
 // run builds the world and runs its checks.
