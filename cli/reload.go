@@ -6,7 +6,6 @@ import (
 
 	"tapdirector/conf"
 	"tapdirector/director"
-	"tapdirector/tap"
 )
 
 // A reload: the file is read again, as at the start, and what it says becomes what the director does (director/reload.go). A file with mistakes changes
@@ -14,11 +13,11 @@ import (
 
 // reloader reads the file again and applies it.
 type reloader struct {
-	log     *slog.Logger
-	path    string
-	devices []*tap.Device
-	machine string
-	apply   func(*conf.Config) error
+	log   *slog.Logger
+	path  string
+	first *conf.Config // as the file was at the start
+	used  *conf.Config // the same with the MACs that it runs with
+	apply func(*conf.Config) error
 }
 
 // maxMistakes bounds what is logged of one file.
@@ -48,10 +47,17 @@ func (r *reloader) try() error {
 	if err != nil {
 		return err
 	}
-	if len(c.Interfaces) == len(r.devices) { // else the director says what is wrong
-		if c, err = withMACs(c, r.devices, r.machine); err != nil {
-			return err
-		}
+	for i := range c.Interfaces {
+		r.keepMAC(&c.Interfaces[i])
 	}
 	return r.apply(c)
+}
+
+// keepMAC gives an interface the MAC that it runs with, unless the file says another than it did: then the director says that this needs a restart.
+func (r *reloader) keepMAC(i *conf.Interface) {
+	for n := range r.first.Interfaces {
+		if was := &r.first.Interfaces[n]; was.Name == i.Name && was.MAC == i.MAC {
+			i.MAC = r.used.Interfaces[n].MAC
+		}
+	}
 }

@@ -96,6 +96,7 @@ func forward(ctx context.Context, c *conf.Config, e environment) (err error) {
 	if err != nil {
 		return err
 	}
+	first := c
 	c, err = withMACs(c, devices, e.machine)
 	if err != nil {
 		return err
@@ -106,7 +107,7 @@ func forward(ctx context.Context, c *conf.Config, e environment) (err error) {
 	}
 	logStart(e.log, c, devices)
 	makeRoom(d.Workers())
-	reload := reloader{log: e.log, path: e.path, devices: devices, machine: e.machine, apply: d.Reload}
+	reload := reloader{log: e.log, path: e.path, first: first, used: c, apply: d.Reload}
 	return runTasks(ctx, d, e, tasks{shut, reload.run})
 }
 

@@ -72,6 +72,7 @@ type memoryRun struct {
 	signals chan os.Signal
 	devices []*tap.Device
 	done    chan error
+	path    string // of its file
 }
 
 // parseConf parses a configuration that must be right.
@@ -100,6 +101,8 @@ func startMemoryRun(t *testing.T, ctx context.Context) *memoryRun {
 			return d, nil
 		},
 	}
+	r.path = writeConf(t, twoArms)
+	e.path = r.path
 	c := parseConf(t, twoArms)
 	go func() { r.done <- run(ctx, c, e) }()
 	r.log.wait(t, "msg=service service=dns6")

@@ -230,7 +230,7 @@ func same(a, b reflect.Value) bool {
 
 // odd are the keys that are not spelled as the field is.
 var odd = map[string]string{"TCPFin": "tcpfin", "TCPSynAck": "tcp_synack", "PMTUDisc": "pmtu_disc", "MSSClamp": "mss_clamp", "MHTableSize": "mh_table_size",
-	"UThreshold": "u_threshold", "LThreshold": "l_threshold", "Via": "next hop"}
+	"UThreshold": "u_threshold", "LThreshold": "l_threshold", "QUICID": "quic_id", "Via": "next hop"}
 
 // key is the field as the file names it.
 func (f field) key() string {
