@@ -60,6 +60,8 @@ func FuzzParse(f *testing.F) {
 		tryQuote(t, &quote)
 		checkWrap(t, fr.Clone(), p, len(b))
 		answered := fr.Clone()
+		checkTranslate(t, fr.Clone(), p)
+		checkErrorTranslate(t, fr.Clone(), p)
 		checkReplies(t, &answered, &p, a, ICMPError(uint8(len(b)))%numICMPErrors)
 	})
 }
