@@ -44,6 +44,32 @@ func TestSources(t *testing.T) {
 	}
 }
 
+// TestSourcesOfBothFamilies: a fullnat service has servers of either family, each reached from the DIPs of its own.
+func TestSourcesOfBothFamilies(t *testing.T) {
+	for _, listen := range []string{"10.77.1.100:80", "[2001:db8:1::100]:80"} {
+		for sources, want := range map[string][2]string{
+			"":                               {"10.77.1.1 10.77.1.2", "2001:db8:1::1"},
+			`["10.77.1.2", "2001:db8:1::1"]`: {"10.77.1.2", "2001:db8:1::1"},
+		} {
+			text := "[[interface]]\nname = \"lan\"\ntap = \"tap0\"\naddresses = [\"10.77.1.1/24\", \"10.77.1.2/24\", \"2001:db8:1::1/64\", \"fe80::1/64\"]\n" +
+				"[[service]]\nname = \"web\"\nlisten = \"" + listen + "\"\nmethod = \"fullnat\"\ntoa = true\n"
+			if sources != "" {
+				text += "sources = " + sources + "\n"
+			}
+			c := mustParse(t, text+"server = [{address = \"10.77.1.11:8000\"}, {address = \"[2001:db8:1::11]:8000\"}]\n")
+			for i, w := range want {
+				var got []string
+				for _, a := range c.Services[0].Servers[i].Sources {
+					got = append(got, a.String())
+				}
+				if strings.Join(got, " ") != w {
+					t.Errorf("%s, sources %q: server %d is reached from %v, want %s", listen, sources, i+1, got, w)
+				}
+			}
+		}
+	}
+}
+
 // TestSourcesBehindLinkLocalGateway: the gateway's own network has no address that an answer would find.
 func TestSourcesBehindLinkLocalGateway(t *testing.T) {
 	c := mustParse(t, `

@@ -235,6 +235,13 @@ var ofOneFamily = []spoiled{
 	{"IPv6 server of an IPv4 service",
 		[]string{`["10.77.2.1/24"]`, `["10.77.2.1/24", "2001:db8:2::1/64"]`, "10.77.2.12:8000", "[2001:db8:2::12]:8000"},
 		[]string{`service "web": server 2: address "[2001:db8:2::12]:8000": IPv6, but the service listens on IPv4, and nat does not change the family`}},
+	{"IPv6 server of an IPv4 fullnat service without a DIP of its family",
+		[]string{atWeb, atWeb + "method = \"fullnat\"\n", "10.77.2.12:8000", "[2001:db8:9::12]:8000", "[[route]]", "[[interface]]\nname = \"six\"\ntap = \"tap6\"\n" +
+			"addresses = [\"fe80::1/64\"]\n[[route]]\nto = \"2001:db8:9::/64\"\nvia = \"fe80::fe\"\n[[route]]"},
+		[]string{`service "web": server 2: address "[2001:db8:9::12]:8000": no source for connections to it: interface "six" has no address of its family: give it one`}},
+	{"sources of one family for servers of both",
+		[]string{`["10.77.2.1/24"]`, `["10.77.2.1/24", "2001:db8:2::1/64"]`, atWeb, atWeb + "method = \"fullnat\"\nsources = [\"10.77.2.1\"]\n", "10.77.2.12:8000", "[2001:db8:2::12]:8000"},
+		[]string{`service "web": server 2: address "[2001:db8:2::12]:8000": no source for connections to it: interface "int" has no address of its family that is in sources`}},
 	{"IPv4 server of an IPv6 dr service",
 		[]string{`["10.77.1.1/24"]`, `["10.77.1.1/24", "2001:db8:1::1/64"]`, "10.77.1.101:80", "[2001:db8:1::101]:80"},
 		[]string{`service "fast": server 1: address "10.77.2.21:80": IPv4, but the service listens on IPv6, and dr does not change the family`}},

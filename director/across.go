@@ -208,8 +208,8 @@ func (w *worker) icmpAcross(f *tap.Frame, q *stack.Packet, forward bool) Verdict
 // crossing is a packet that becomes several on its way to IPv6: a worker's, bound once.
 type crossing struct {
 	w       *worker
-	ends    *stack.Tuple
-	exit    *exit
+	ends    stack.Tuple
+	exit    exit
 	mtu     int
 	failed  Verdict // of a piece that did not go on; 0: all did
 	send    func(*tap.Frame)
@@ -221,7 +221,7 @@ func (c *crossing) init(w *worker) { c.w, c.send, c.segment = w, c.sendPiece, c.
 // acrossInPieces translates f, which may be cut, and sends it in packets of at most mtu bytes of L3; v is the verdict when they left.
 func (w *worker) acrossInPieces(f *tap.Frame, t *stack.Tuple, x *exit, mtu uint32, v Verdict) Verdict {
 	c := &w.pieces
-	c.ends, c.exit, c.mtu, c.failed = t, x, int(mtu), 0
+	c.ends, c.exit, c.mtu, c.failed = *t, *x, int(mtu), 0
 	w.cutFor = &w.outs[x.iface]
 	if f.Header.Super() {
 		w.cut.scratch.Reset()
@@ -252,7 +252,7 @@ func (c *crossing) sendSegment(f *tap.Frame) {
 // cross translates f and sends it, in fragments where it is too large.
 func (c *crossing) cross(f *tap.Frame, p *stack.Packet) {
 	w := c.w
-	if !stack.Translate(f, p, c.ends, 0) {
+	if !stack.Translate(f, p, &c.ends, 0) {
 		c.failed = DropUntranslatable
 		return
 	}

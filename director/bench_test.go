@@ -22,7 +22,8 @@ type path struct {
 // knownPaths returns the ways of packets of known connections: method × family × direction, the connection being made.
 func knownPaths(tb testing.TB) (paths []path) {
 	for _, family := range []int{4, 6} {
-		paths = append(paths, fullNATPaths(tb, family)...)
+		paths = append(paths, fullNATPaths(tb, family, family)...)
+		paths = append(paths, fullNATPaths(tb, family, 10-family)...)
 		for _, method := range []string{"nat", "dr", "tun"} {
 			w := newWorld(tb, worldSpec{family: family, method: method})
 			w.step(ext, w.toVIP(stack.SYN))
@@ -44,12 +45,15 @@ func knownPaths(tb testing.TB) (paths []path) {
 	return paths
 }
 
-// fullNATPaths are those of a FullNAT connection, with the client's address told and without.
-func fullNATPaths(tb testing.TB, family int) (paths []path) {
+// fullNATPaths are those of a FullNAT connection to a server of that family, with the client's address told and without.
+func fullNATPaths(tb testing.TB, family, servers int) (paths []path) {
 	for _, service := range []string{"", "toa = true"} {
-		w := newWorld(tb, worldSpec{family: family, method: "fullnat", service: service})
+		w := newWorld(tb, worldSpec{family: family, outer: servers, method: "fullnat", service: service})
 		_, left := w.step(ext, w.toVIP(stack.SYN))
 		name := fmt.Sprintf("fullnat/ipv%d/", family)
+		if servers != family {
+			name = fmt.Sprintf("fullnat/ipv%d to ipv%d/", family, servers)
+		}
 		if service != "" {
 			paths = append(paths, path{name + "forward with toa", w, ext, w.toVIP(stack.ACK), ForwardedFullNAT})
 			continue

@@ -3,6 +3,7 @@ package director
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"tapdirector/director/frag"
@@ -21,6 +22,7 @@ type fragmentWay struct {
 	verdict Verdict
 	edit    func(p *stack.Packet, b []byte) // what the way does to a whole packet, but for MACs and TTL
 	dstMAC  stack.MAC
+	ends    *[2]netip.AddrPort // of the other family: what the way makes of both
 }
 
 // fragmentWays returns each way of UDP datagrams, of one family, through worlds where connections are made.
@@ -54,23 +56,32 @@ func fragmentWays(t *testing.T, family int) (ways []fragmentWay) {
 		for _, outer := range []int{4, 6} {
 			tun := newWorld(t, worldSpec{family: family, outer: outer, proto: "udp", method: "tun", service: kind.toml, mtu: 1600})
 			tun.step(ext, tun.toVIP(0))
-			ways = append(ways, fragmentWay{fmt.Sprintf("tun forward, %s, IPv%d", kind.name, outer), tun, ext, in, tun.toVIPSpec(0), ForwardedTUN, nothing, serverMAC(0)})
+			ways = append(ways, fragmentWay{fmt.Sprintf("tun forward, %s, IPv%d", kind.name, outer), tun, ext, in, tun.toVIPSpec(0), ForwardedTUN, nothing, serverMAC(0), nil})
 		}
 	}
+	across := newWorld(t, worldSpec{family: family, outer: 10 - family, proto: "udp", method: "fullnat"})
+	_, left = across.step(ext, across.toVIP(0))
+	var a stack.Packet
+	stack.Parse(&left[0].frame, &a)
+	ours, theirs := endpoint(a.Src, a.SrcPort), endpoint(a.Dst, a.DstPort)
+	ways = append(ways,
+		fragmentWay{"across forward", across, ext, in, across.toVIPSpec(0), ForwardedFullNAT, nil, serverMAC(0), &[2]netip.AddrPort{ours, theirs}},
+		fragmentWay{"across reply", across, in, ext, across.base(in, theirs, ours), RepliedFullNAT, nil, clientMAC,
+			&[2]netip.AddrPort{across.spec.vip(), across.spec.client()}})
 	return append(ways, []fragmentWay{
 		{"fullnat forward", full, ext, in, full.toVIPSpec(0), ForwardedFullNAT, func(p *stack.Packet, b []byte) {
 			p.SetEnds(b, false, &stack.Tuple{Src: o.Src, Dst: o.Dst, SrcPort: o.SrcPort, DstPort: o.DstPort})
-		}, serverMAC(0)},
+		}, serverMAC(0), nil},
 		{"fullnat reply", full, in, ext, answer, RepliedFullNAT, func(p *stack.Packet, b []byte) {
 			p.SetEnds(b, false, &stack.Tuple{Src: stack.AddrFrom(vip.Addr()), Dst: stack.AddrFrom(client.Addr()), SrcPort: vip.Port(), DstPort: client.Port()})
-		}, clientMAC},
-		{"nat forward", nat, ext, in, nat.toVIPSpec(0), ForwardedNAT, toServer, serverMAC(0)},
-		{"nat reply", nat, in, ext, nat.fromServerSpec(0, 0), RepliedNAT, toClient, clientMAC},
-		{"nat reply by route", byRoute, in, ext, byRoute.fromServerSpec(0, 0), RepliedNAT, toClient, clientMAC},
-		{"dr forward", dr, ext, in, dr.toVIPSpec(0), ForwardedDR, nothing, serverMAC(0)},
+		}, clientMAC, nil},
+		{"nat forward", nat, ext, in, nat.toVIPSpec(0), ForwardedNAT, toServer, serverMAC(0), nil},
+		{"nat reply", nat, in, ext, nat.fromServerSpec(0, 0), RepliedNAT, toClient, clientMAC, nil},
+		{"nat reply by route", byRoute, in, ext, byRoute.fromServerSpec(0, 0), RepliedNAT, toClient, clientMAC, nil},
+		{"dr forward", dr, ext, in, dr.toVIPSpec(0), ForwardedDR, nothing, serverMAC(0), nil},
 		{"masquerade", masq, in, ext, masq.outbound(5353, far), Masqueraded, func(p *stack.Packet, b []byte) { p.SetSrc(b, false, q.Src, q.SrcPort) },
-			stack.MAC{2, 0, 0, 0, 0xfa, 1}},
-		{"demasquerade", masq, ext, in, back, Demasqueraded, func(p *stack.Packet, b []byte) { p.SetDst(b, false, inside, 5353) }, serverMAC(0)},
+			stack.MAC{2, 0, 0, 0, 0xfa, 1}, nil},
+		{"demasquerade", masq, ext, in, back, Demasqueraded, func(p *stack.Packet, b []byte) { p.SetDst(b, false, inside, 5353) }, serverMAC(0), nil},
 	}...)
 }
 
@@ -91,6 +102,11 @@ func (way *fragmentWay) datagram(n int) (whole, want tap.Frame) {
 		s.Payload[i] = byte(i * 7 >> 3)
 	}
 	whole = s.Frame()
+	if way.ends != nil {
+		s.Src, s.Dst, s.TTL = way.ends[0], way.ends[1], 63
+		s.SrcMAC, s.DstMAC = way.world.view.Load().ifaces[way.out].mac, way.dstMAC
+		return whole, s.Frame()
+	}
 	want = whole.Clone()
 	var p stack.Packet
 	if r := stack.Parse(&want, &p); r != stack.ReasonNone {

@@ -28,10 +28,14 @@ func (w *world) resets() (left []sent) {
 
 // An established connection that idles out is reset at both ends, each with the sequence number that it expects next.
 func TestIdleReset(t *testing.T) {
-	for _, method := range []string{"nat", "dr", "fullnat"} {
+	for _, method := range []string{"nat", "dr", "fullnat", "across"} {
 		bothFamilies(t, func(t *testing.T, family int) {
+			method, outer := method, family
+			if method == "across" {
+				method, outer = "fullnat", 10-family
+			}
 			server := map[int]uint32{4: 5001, 6: 0xf0000001}[family] // far from 0 either way
-			w := newWorld(t, worldSpec{family: family, method: method, servers: 1, service: "idle = \"reset\"\n", tail: "[timeouts]\ntcp = 7\n"})
+			w := newWorld(t, worldSpec{family: family, outer: outer, method: method, servers: 1, service: "idle = \"reset\"\n", tail: "[timeouts]\ntcp = 7\n"})
 			syn := w.toVIPSpec(stack.SYN)
 			syn.Seq, syn.Ack, syn.Payload = 1000, 77, nil // 77 means nothing
 			w.reaches(syn)

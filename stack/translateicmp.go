@@ -53,6 +53,7 @@ func (e *ErrorAcross) Translate(f *tap.Frame, p, q *Packet) bool {
 	q.crossL4(b, false, &e.Quoted)
 	q.crossL3(b[at:][:inLen], in)
 	p.becomeError(b, outLen, &e.Ends)
+	p.ICMPType, p.ICMPCode = head[0], head[1]
 	p.crossL3(b[tap.EthernetLen:][:outLen], out)
 	p.setEtherType(b)
 	copy(b[p.L4:], head[:])
@@ -107,7 +108,6 @@ func (p *Packet) becomeError(b []byte, n int, t *Tuple) {
 	if p.Kind == KindIPv4 {
 		p.Proto = ProtoICMPv6
 	}
-	p.ICMPType, p.ICMPCode = 0, 0
 }
 
 // icmpAcross returns the ICMP header, without checksum, that p, an error in b about q, has in the other family; most is the largest MTU to be told of.
