@@ -48,6 +48,7 @@ func FuzzForward(f *testing.F) {
 		out := w.exec(t, dev, &in)
 		if right {
 			w.check(t, out, dev, &in)
+			w.echo(t, out, dev, &in)
 		}
 		if !right && w.kept() != parked { // it would leave, wrong, while another frame is looked at
 			w.close(t)
@@ -197,7 +198,7 @@ func fuzzSeeds() (seeds []fuzzSeed) {
 			icmp, unreachable = packettest.ICMPv6, 1
 		}
 		client, text := at(1, 2, 40000), []byte("hello")
-		for port := uint16(80); port <= 89; port++ {
+		for _, port := range []uint16{70, 71, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89} {
 			vip := at(1, 100, port)
 			add(fmt.Sprintf("tcp%s-syn-%d", family, port), 0, packettest.Spec{Src: client, Dst: vip, Flags: stack.SYN, TCPOptions: []byte{2, 4, 5, 0xb4}})
 			add(fmt.Sprintf("tcp%s-data-%d", family, port), 0, packettest.Spec{Src: client, Dst: vip, Flags: stack.ACK, Payload: text})
@@ -225,7 +226,16 @@ func fuzzSeeds() (seeds []fuzzSeed) {
 		add("echo"+family, 0, echo)
 		echo.Src, echo.Dst = server, at(9, 9, 0)
 		add("echo-to-world"+family, 1, echo)
+		options, extended := packettest.Spec{Src: client, Dst: at(1, 100, 70), Flags: stack.SYN}, []byte{packettest.TCP, 0, 1, 4, 0, 0, 0, 0}
+		if options.IPOptions = []byte{7, 7, 4, 0, 0, 0, 0, 0}; v6 {
+			options.IPOptions, options.ExtFirst, options.Ext = nil, 0, extended
+		}
+		add("options-across"+family, 0, options)
+		add("bare-across"+family, 0, packettest.Spec{Src: client, Dst: at(1, 100, 70), Proto: packettest.UDP, Payload: text, NoCsum: !v6})
+		quoteAcross := packettest.Spec{Src: at(1, 100, 70), Dst: client, Proto: packettest.UDP, Payload: text}
+		add("error-across"+family, 0, packettest.Spec{Src: client, Dst: at(1, 100, 70), Proto: icmp, ICMPType: unreachable, ICMPCode: 4, Payload: quoteAcross.Bytes()[14:]})
 		for way, f := range map[string]fragmentSeed{
+			"across-":     {0, client, at(1, 100, 70)},
 			"":            {0, client, vip},
 			"reply-":      {1, server, client},
 			"to-world-":   {1, server, at(9, 9, 53)},
@@ -245,7 +255,7 @@ func fuzzSeeds() (seeds []fuzzSeed) {
 		}
 		tooBig.Payload = inside.Bytes()[14:]
 		add("error-from-tunnel"+family, 1, tooBig)
-		for port := uint16(87); port <= 89; port++ {
+		for _, port := range []uint16{70, 87, 88, 89} {
 			super := packettest.Spec{Src: client, Dst: at(1, 100, port), Flags: stack.ACK, Payload: make([]byte, 4000), Partial: true, GSOSize: 1200}
 			add(fmt.Sprintf("super-tunnel%s-%d", family, port), 0, super)
 			add(fmt.Sprintf("big-tunnel%s-%d", family, port), 0, packettest.Spec{Src: client, Dst: at(1, 100, port), Proto: packettest.UDP, Payload: make([]byte, 1400)})

@@ -86,7 +86,8 @@ var fuzzDevices = []tap.MemoryOptions{
 }
 
 // fuzzServices renders a service of each method, family and protocol, on ports 80 (nat), 81 (dr), 82 (nat, no server), 83 (dr, no server, silent), 85 (fullnat),
-// 86 (fullnat, with toa) and 87 to 89 (tun: ipip; gue to a server of the other family; gre, fragmented outside); on 84 is none.
+// 86 (fullnat, with toa), 87 to 89 (tun: ipip; gue to a server of the other family; gre, fragmented outside), 70 and 71 (fullnat to a server of the other
+// family, without and with toa); on 84 is none.
 func fuzzServices() string {
 	var b strings.Builder
 	nets := []string{"10.77.%d.%d", "[2001:db8:77:%d::%d]"}
@@ -106,6 +107,15 @@ func fuzzServices() string {
 				fmt.Fprintf(&b, "[[service]]\nname = \"%s-%d-%d\"\nlisten = \"%s:%d\"\nprotocol = %q\nmethod = %q\non_no_server = %q\nscheduler = \"rr\"\n%s",
 					protocol, port, len(net), fmt.Sprintf(net, 1, 100), port, protocol, kind[0], kind[2], extra)
 				fmt.Fprintf(&b, "[[service.server]]\naddress = \"%s\"\nweight = %s\nmac = \"02:00:00:00:55:01\"\n", fmt.Sprintf(net, 2, 11), kind[1])
+			}
+			for port := 70; port <= 71; port++ {
+				extra := ""
+				if port == 71 && protocol == "tcp" {
+					extra = "toa = true\n"
+				}
+				fmt.Fprintf(&b, "[[service]]\nname = \"%s-%d-%d\"\nlisten = \"%s:%d\"\nprotocol = %q\nmethod = \"fullnat\"\nscheduler = \"rr\"\n%s",
+					protocol, port, len(net), fmt.Sprintf(net, 1, 100), port, protocol, extra)
+				fmt.Fprintf(&b, "[[service.server]]\naddress = \"%s\"\nmac = \"02:00:00:00:55:01\"\n", fmt.Sprintf(nets[1-family], 2, 11))
 			}
 			for i, tunnel := range tunnels {
 				port := 87 + i
@@ -193,6 +203,8 @@ type fuzzWorld struct {
 	sent   atomic.Uint64 // frames that a device took to be read
 	cancel context.CancelFunc
 	done   chan error
+
+	echoed int // packets that came back from a server of the other family as they were
 
 	mu  sync.Mutex
 	out []fuzzOutput // what left since it was last taken

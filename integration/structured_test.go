@@ -117,7 +117,7 @@ func (r packetMaker) fromInside(o packettest.Outer, g *tap.Frame) tap.Frame {
 func (r packetMaker) end(family int) netip.AddrPort {
 	subnet := pick(r, 1, 1, 1, 1, 2, 2, 3, 4, 5, 9)
 	host := pick(r, 100, 100, 100, 1, 2, 11, 11, 11, 77)
-	port := pick[uint16](r, 80, 80, 80, 81, 81, 82, 83, 84, 85, 85, 86, 86, 87, 87, 88, 88, 89, 89, 40000, 40001, 1024, uint16(r.Uint32()))
+	port := pick[uint16](r, 70, 70, 71, 71, 80, 80, 80, 81, 81, 82, 83, 84, 85, 85, 86, 86, 87, 87, 88, 88, 89, 89, 40000, 40001, 1024, uint16(r.Uint32()))
 	if r.IntN(3) == 0 {
 		port = pick[uint16](r, 90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100, 101, 102, 103, 6000, 6009, 6100)
 	}
@@ -240,6 +240,7 @@ func structured(t *testing.T, devices []tap.MemoryOptions, n int) {
 		judged++
 		out := w.exec(t, iface, &in)
 		w.check(t, out, iface, &in)
+		w.echo(t, out, iface, &in)
 		last = append(last, out...)
 		last = last[max(0, len(last)-16):]
 	}
