@@ -26,7 +26,8 @@ import (
 //
 // All hosts have links of 1500 of their own, so nobody knows: the routers must tell. What r1 says is about packets of the client, or of the director's tunnel; what c2 says is
 // about a server's, and goes to the VIP that they came from. s1 and f1 are servers of nat and fullnat, s2 and f2 of dr and tun with a link to ext, where their way to the client
-// begins. A path's MTU is remembered for an address: so each case has a VIP and a client's address of its own.
+// begins. A path's MTU is remembered for an address: so each case has a VIP and a client's address of its own. "across" is fullnat to a server of the other family: there
+// what a router tells arrives with 20 bytes more or less.
 
 const (
 	narrowClient = 1400
@@ -50,7 +51,15 @@ func (c narrowCase) client() netip.Addr { return narrowAddr(c.family, 9, 10+c.nu
 // rip is the server's address.
 func (c narrowCase) rip() netip.Addr {
 	at := map[string][2]int{"s1": {2, 11}, "s2": {2, 12}, "f1": {3, 11}, "f2": {4, 11}}[c.server]
-	return narrowAddr(c.family, at[0], at[1])
+	return narrowAddr(c.serverFamily(), at[0], at[1])
+}
+
+// serverFamily is the other one with "across": fullnat to a server of the other family.
+func (c narrowCase) serverFamily() int {
+	if c.method == "across" {
+		return 10 - c.family
+	}
+	return c.family
 }
 
 func (c narrowCase) listen() netip.AddrPort {
@@ -62,8 +71,11 @@ func (c narrowCase) listen() netip.AddrPort {
 
 // peer is whom the server sees.
 func (c narrowCase) peer() netip.Addr {
-	if c.method == "fullnat" {
+	switch c.method {
+	case "fullnat":
 		return narrowAddr(c.family, 2, 1)
+	case "across": // another source than fullnat's, for what is learned is learned of an address
+		return narrowAddr(c.serverFamily(), 2, 2)
 	}
 	return c.client()
 }
@@ -79,7 +91,7 @@ func (c narrowCase) clientMTU() int {
 	case c.method == "tun":
 		return narrowServer - map[int]int{4: 20, 6: 40}[c.family]
 	}
-	return narrowServer
+	return narrowServer + c.larger()
 }
 
 // serverMTU is what the server must learn of the way back. (The way of f2's answers does not lead by r2.)
@@ -87,12 +99,20 @@ func (c narrowCase) serverMTU() int {
 	if c.server == "f1" {
 		return narrowServer
 	}
-	return narrowClient
+	return narrowClient - c.larger()
+}
+
+// larger is how much larger the client's packets are than what the server gets of them.
+func (c narrowCase) larger() int {
+	if c.method == "across" {
+		return map[int]int{4: -20, 6: 20}[c.family]
+	}
+	return 0
 }
 
 func narrowCases() (all []narrowCase) {
 	for _, family := range []int{4, 6} {
-		for _, m := range []string{"nat s1", "nat f1", "fullnat s1", "fullnat f1", "dr s2", "tun s2", "tun f2"} {
+		for _, m := range []string{"nat s1", "nat f1", "fullnat s1", "fullnat f1", "across s1", "across f1", "dr s2", "tun s2", "tun f2"} {
 			method, server, _ := strings.Cut(m, " ")
 			all = append(all, narrowCase{method, server, family, len(all)})
 		}
@@ -285,12 +305,20 @@ func (w *narrowWorld) serve(t *testing.T) {
 	}
 }
 
+// methodKeys are the lines of lb.toml that say the method.
+func (c narrowCase) methodKeys() string {
+	if c.method == "fullnat" || c.method == "across" {
+		return fmt.Sprintf("method = \"fullnat\"\nsources = [\"%v\"]\n", c.peer())
+	}
+	return fmt.Sprintf("method = %q\n", c.method)
+}
+
 // narrowConfig is the director's lb.toml.
 func narrowConfig() string {
 	var b strings.Builder
 	for i, lan := range []string{integration.Ext, integration.Int} {
-		fmt.Fprintf(&b, "[[interface]]\nname = %q\ntap = %q\nbridge = %q\nmac = \"02:00:00:00:aa:%02d\"\naddresses = [\"%v\", \"%v\"]\n", lan, tapNames[lan], bridgeName(lan), i+1,
-			narrowPrefix(4, i+1, 1), narrowPrefix(6, i+1, 1))
+		fmt.Fprintf(&b, "[[interface]]\nname = %q\ntap = %q\nbridge = %q\nmac = \"02:00:00:00:aa:%02d\"\naddresses = [\"%v\", \"%v\"%s]\n", lan, tapNames[lan], bridgeName(lan), i+1,
+			narrowPrefix(4, i+1, 1), narrowPrefix(6, i+1, 1), []string{"", fmt.Sprintf(", \"%v\", \"%v\"", narrowPrefix(4, 2, 2), narrowPrefix(6, 2, 2))}[i])
 	}
 	for _, family := range []int{4, 6} {
 		for _, s := range []int{3, 4, 5} {
@@ -302,8 +330,8 @@ func narrowConfig() string {
 	}
 	for _, c := range narrowCases() {
 		for _, protocol := range []string{"tcp", "udp"} {
-			fmt.Fprintf(&b, "[[service]]\nname = \"%v-%s\"\nlisten = %q\nprotocol = %q\nmethod = %q\n  [[service.server]]\n  address = %q\n",
-				c, protocol, c.vip(), protocol, c.method, netip.AddrPortFrom(c.rip(), c.listen().Port()))
+			fmt.Fprintf(&b, "[[service]]\nname = \"%v-%s\"\nlisten = %q\nprotocol = %q\n%s  [[service.server]]\n  address = %q\n",
+				c, protocol, c.vip(), protocol, c.methodKeys(), netip.AddrPortFrom(c.rip(), c.listen().Port()))
 		}
 	}
 	return b.String()
