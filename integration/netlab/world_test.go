@@ -32,8 +32,8 @@ func TestWorlds(t *testing.T) {
 		full.Bytes = 8 << 20
 	}
 	less := worldtest.Options{Bytes: full.Bytes / 8}
-	for _, s := range worldtest.Specs() {
-		if s.Offload {
+	for _, s := range append(worldtest.Specs(), worldtest.AcrossSpecs()...) {
+		if s.Offload && (s.ServerFamily == 0 || s.Arms == 2 && s.Queues < 2 && !s.Mixed && !s.Trunk) {
 			full.Specs = append(full.Specs, s)
 		} else {
 			less.Specs = append(less.Specs, s)
@@ -66,6 +66,8 @@ func TestWorldsOfChild(t *testing.T) {
 		{Method: "tun", Family: 6, Tunnel: "gue", ServerFamily: 4, Offload: true},
 		{Method: "fullnat", Family: 4, Arms: 1},
 		{Method: "fullnat", Family: 6, Offload: true},
+		{Method: "fullnat", Family: 6, ServerFamily: 4, Offload: true},
+		{Method: "fullnat", Family: 4, ServerFamily: 6, Arms: 1},
 	} {
 		t.Run(s.String(), func(t *testing.T) {
 			var log bytes.Buffer
