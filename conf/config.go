@@ -55,7 +55,7 @@ type Route struct {
 type Service struct {
 	Name       string
 	Listen     []Listen
-	Protocol   string       // "tcp" or "udp"
+	Protocol   string       // "tcp", "udp" or "sctp"
 	Method     string       // "nat", "dr", "tun" or "fullnat"
 	Scheduler  string       // one of Schedulers()
 	OnNoServer string       // "reject" or "drop"
@@ -175,7 +175,8 @@ type Timeouts struct {
 	TCPLastAck   time.Duration
 	TCPListen    time.Duration
 	TCPSynAck    time.Duration
-	UDP          time.Duration
-	ICMP         time.Duration // masqueraded echoes
-	Fragment     time.Duration // a datagram of which fragments are missing
+	SCTPTimeouts
+	UDP      time.Duration
+	ICMP     time.Duration // masqueraded echoes
+	Fragment time.Duration // a datagram of which fragments are missing
 }

@@ -212,6 +212,10 @@ type field struct {
 func fields(was, now reflect.Value) (differ []field) {
 	for i := range was.NumField() {
 		f := field{was.Type().Field(i).Name, was.Field(i), now.Field(i)}
+		if was.Type().Field(i).Anonymous {
+			differ = append(differ, fields(f.was, f.now)...)
+			continue
+		}
 		if f.name == "Iface" || same(f.was, f.now) {
 			continue
 		}

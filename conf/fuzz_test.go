@@ -79,9 +79,10 @@ func checkConsistent(t *testing.T, c *Config) {
 			expect(usable(l.Addr) && known(l.Interface) && (l.Low > 0 || l.High == 65535) && l.Low <= l.High, "listen", l)
 		}
 		expect(v.Protocol == "udp" || !v.OnePacket, "one packet", v)
-		expect(v.Protocol == "tcp" || !v.Pickup && v.Idle == "expire", "pickup and idle", v)
+		expect(v.Protocol == "tcp" || v.Idle == "expire", "idle", v)
+		expect(v.Protocol != "udp" || !v.Pickup, "pickup", v)
 		expect(v.PersistenceTimeout >= 0 && v.PersistencePrefix4 > 0 && v.PersistencePrefix6 > 0, "persistence", v)
-		expect(slices.Contains(methods.now, v.Method) && slices.Contains(schedulers.now, v.Scheduler) && v.OnNoServer != "", "service", v)
+		expect(slices.Contains(methods, v.Method) && slices.Contains(schedulers, v.Scheduler) && v.OnNoServer != "", "service", v)
 		expect(v.TunnelTTL >= 0 && v.TunnelTTL <= 255 && (v.MSSClamp == 0 || v.MSSClamp >= 88 && v.MSSClamp <= 65495), "service", v)
 		for _, s := range v.Servers {
 			tun := v.Method == "tun"
@@ -93,8 +94,12 @@ func checkConsistent(t *testing.T, c *Config) {
 		}
 	}
 	expect(c.Limits.Connections > 0 && c.Limits.HostRate > 0 && c.Limits.ICMPRate >= 0, "limits", c.Limits)
-	for i, timeouts := 0, reflect.ValueOf(c.Timeouts); i < timeouts.NumField(); i++ {
-		expect(timeouts.Field(i).Int() > 0, "timeouts", c.Timeouts)
+	for _, timeouts := range []reflect.Value{reflect.ValueOf(c.Timeouts), reflect.ValueOf(c.Timeouts.SCTPTimeouts)} {
+		for i := range timeouts.NumField() {
+			if f := timeouts.Field(i); f.CanInt() {
+				expect(f.Int() > 0, "timeouts", timeouts)
+			}
+		}
 	}
 	expect(c.Limits.Templates > 0, "limits", c.Limits)
 }

@@ -31,7 +31,7 @@ const maxMHServers = 65535
 var sizesText = strings.Trim(strings.ReplaceAll(fmt.Sprint(mhTableSizes), " ", ", "), "[]")
 
 // Schedulers returns the names that scheduler = may have.
-func Schedulers() []string { return slices.Sorted(slices.Values(schedulers.now)) }
+func Schedulers() []string { return slices.Sorted(slices.Values(schedulers)) }
 
 // MHTableSizes returns the values that mh_table_size = may have.
 func MHTableSizes() []int { return slices.Clone(mhTableSizes) }

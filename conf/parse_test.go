@@ -35,8 +35,12 @@ func TestGood(t *testing.T) {
 		}
 		if want := (Timeouts{TCP: 900 * time.Second, TCPFin: 120 * time.Second, TCPNone: 2 * time.Second, TCPSynSent: 120 * time.Second,
 			TCPSynRecv: 60 * time.Second, TCPTimeWait: 120 * time.Second, TCPClose: 10 * time.Second, TCPCloseWait: 60 * time.Second,
-			TCPLastAck: 30 * time.Second, TCPListen: 120 * time.Second, TCPSynAck: 120 * time.Second, UDP: 300 * time.Second, ICMP: 30 * time.Second, Fragment: 5 * time.Second}); c.Timeouts != want {
+			TCPLastAck: 30 * time.Second, TCPListen: 120 * time.Second, TCPSynAck: 120 * time.Second, UDP: 300 * time.Second, ICMP: 30 * time.Second, Fragment: 5 * time.Second, SCTPTimeouts: c.Timeouts.SCTPTimeouts}); c.Timeouts != want {
 			t.Errorf("timeouts %+v, want %+v", c.Timeouts, want)
+		}
+		s := time.Second
+		if want := (SCTPTimeouts{900 * s, 2 * s, 4 * s, 61 * s, 61 * s, 61 * s, 61 * s, 61 * s, 61 * s, 61 * s, 61 * s, 61 * s, 4 * s, 61 * s}); c.Timeouts.SCTPTimeouts != want {
+			t.Errorf("timeouts of SCTP %+v, want %+v", c.Timeouts.SCTPTimeouts, want)
 		}
 	})
 }

@@ -25,14 +25,14 @@ const (
 
 // The words of enumerations, defaults first.
 var (
-	drivers    = words{now: []string{"auto", "linux", "water"}}
-	replies    = words{now: []string{"last-hop", "route"}}
-	protocols  = words{now: []string{"tcp", "udp"}, later: []string{"sctp"}}
-	methods    = words{now: []string{"nat", "dr", "tun", "fullnat"}}
-	idles      = words{now: []string{"expire", "reset"}}
-	removals   = words{now: []string{"expire", "keep", "reset"}}
-	onNoServer = words{now: []string{"reject", "drop"}}
-	schedulers = words{now: []string{"wlc", "rr", "wrr", "lc", "sed", "nq", "fo", "ovf", "twos", "sh", "dh", "mh", "lblc", "lblcr", "quic"}}
+	drivers    = words{"auto", "linux", "water"}
+	replies    = words{"last-hop", "route"}
+	protocols  = words{"tcp", "udp", "sctp"}
+	methods    = words{"nat", "dr", "tun", "fullnat"}
+	idles      = words{"expire", "reset"}
+	removals   = words{"expire", "keep", "reset"}
+	onNoServer = words{"reject", "drop"}
+	schedulers = words{"wlc", "rr", "wrr", "lc", "sed", "nq", "fo", "ovf", "twos", "sh", "dh", "mh", "lblc", "lblcr", "quic"}
 )
 
 // read is stage 2: the whole file, key by key.
@@ -275,6 +275,7 @@ func (d *draft) readTimeouts(s *section) {
 		TCPLastAck:   s.duration("tcp_last_ack", 30*time.Second),
 		TCPListen:    s.duration("tcp_listen", 120*time.Second),
 		TCPSynAck:    s.duration("tcp_synack", 120*time.Second),
+		SCTPTimeouts: s.readSCTPTimeouts(),
 		UDP:          s.duration("udp", 300*time.Second),
 		ICMP:         s.duration("icmp", 30*time.Second),
 		Fragment:     s.duration("fragment", 5*time.Second),

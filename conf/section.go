@@ -91,27 +91,20 @@ func (s *section) label(example string) string {
 	return t
 }
 
-// words is what a key of an enumeration may say.
-type words struct {
-	now   []string // the first is the default
-	later []string // known to LVS and planned, not in this version
-}
+// words is what a key of an enumeration may say; the first is the default.
+type words []string
 
-// word returns one of w.now. On a mistake it returns the default.
+// word returns one of w. On a mistake it returns the default.
 func (s *section) word(key string, w words) string {
 	t := s.text(key)
-	known := strings.Join(w.now, ", ")
 	switch {
 	case t == "":
-		return w.now[0]
-	case slices.Contains(w.now, t):
+		return w[0]
+	case slices.Contains(w, t):
 		return t
-	case slices.Contains(w.later, t):
-		s.add("%s %q: not yet in this version: %s", key, t, known)
-	default:
-		s.add("%s %q: unknown%s: %s", key, t, didYouMean(t, w.now), known)
 	}
-	return w.now[0]
+	s.add("%s %q: unknown%s: %s", key, t, didYouMean(t, w), strings.Join(w, ", "))
+	return w[0]
 }
 
 // didYouMean is the part of a message that suggests; empty when nothing is near.

@@ -42,13 +42,13 @@ func readState(s *section, v *Service) {
 		s.add("pickup: not with fullnat: the server knows the connection by a port of ours that is forgotten")
 	case v.OnePacket && v.Protocol != "udp":
 		s.add("one_packet: only for udp: %s needs a connection", v.Protocol)
-	case v.Pickup && v.Protocol != "tcp":
-		s.add("pickup: only for tcp: every packet of %s that belongs to no connection begins one", v.Protocol)
+	case v.Pickup && v.Protocol == "udp":
+		s.add("pickup: only for tcp and sctp: every packet of %s that belongs to no connection begins one", v.Protocol)
 	case v.Pickup && understood(s, "scheduler", v.Scheduler) && !slices.Contains(picksUp, v.Scheduler):
 		s.add("pickup: scheduler %q does not give a client the same server again: only sh, dh, mh", v.Scheduler)
 	}
 	if v.Idle == "reset" && v.Protocol != "tcp" {
-		s.add("idle %q: only for tcp: %s has no reset", v.Idle, v.Protocol)
+		s.add("idle %q: only for tcp, not for %s", v.Idle, v.Protocol)
 	}
 	switch {
 	case v.OnServerRemoved == "reset" && v.Protocol != "tcp":

@@ -5,7 +5,6 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
-	"time"
 )
 
 // Table writes what the director would do with c, for people: one table each of interfaces, routes, services, servers, tunnels, QUIC ids and defence, with what
@@ -245,14 +244,12 @@ func tableBounds(w io.Writer, c *Config) {
 	row(w, "templates", c.Limits.Templates)
 	row(w, "ftp_sessions", c.Limits.FTPSessions)
 	t := &c.Timeouts
-	for _, timeout := range []struct {
-		key string
-		d   time.Duration
-	}{
+	rows := []timeoutRow{
 		{"tcp", t.TCP}, {"tcpfin", t.TCPFin}, {"tcp_none", t.TCPNone}, {"tcp_syn_sent", t.TCPSynSent}, {"tcp_syn_recv", t.TCPSynRecv},
 		{"tcp_time_wait", t.TCPTimeWait}, {"tcp_close", t.TCPClose}, {"tcp_close_wait", t.TCPCloseWait}, {"tcp_last_ack", t.TCPLastAck},
 		{"tcp_listen", t.TCPListen}, {"tcp_synack", t.TCPSynAck}, {"udp", t.UDP}, {"icmp", t.ICMP}, {"fragment", t.Fragment},
-	} {
+	}
+	for _, timeout := range append(rows, t.SCTPTimeouts.rows()...) {
 		row(w, "timeout "+timeout.key, timeout.d)
 	}
 }

@@ -9,7 +9,7 @@ import (
 // Tunnels are a matter of the server, as in ipvsadm: servers of one service may be moved from one kind to another one by one. What is the same for all
 // is said once, in the service, and is the default of its servers.
 
-var tunnels = words{now: []string{"ipip", "gue", "gre"}}
+var tunnels = words{"ipip", "gue", "gre"}
 
 const (
 	guePort = 6080 // IANA's for GUE
@@ -73,7 +73,7 @@ func readTunnel(s *section, v *Service, base tunnelKeys, address netip.AddrPort)
 	if v.Method != "tun" {
 		return t
 	}
-	t.Kind = first(own.kind, base.kind, tunnels.now[0])
+	t.Kind = first(own.kind, base.kind, tunnels[0])
 	if t.Kind == "gue" {
 		t.Port = first(own.port, base.port, guePort)
 		t.Csum = address.Addr().Is6() // RFC 8200 section 8.1: without one only by agreement with the other end

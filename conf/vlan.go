@@ -35,7 +35,7 @@ func (d *draft) shareTaps() {
 			continue
 		}
 		inherit(&f.Bridge, first.Bridge, "")
-		inherit(&f.Driver, first.Driver, drivers.now[0])
+		inherit(&f.Driver, first.Driver, drivers[0])
 		inherit(&f.Queues, first.Queues, 0)
 		inherit(&f.MTU, first.MTU, 0)
 	}

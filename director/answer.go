@@ -11,17 +11,19 @@ import (
 // What cannot go on is answered to its sender: the answer leaves by the interface and to the MAC that the packet came from. All answers of all
 // workers share one budget per second ([limits] icmp_rate), so that a flood of bad packets makes no flood of ours.
 
-// reject answers a packet that nobody here takes: TCP by a reset, UDP by port unreachable.
+// reject answers a packet that nobody here takes: TCP by a reset, SCTP by an ABORT, UDP by port unreachable.
 func (w *worker) reject(f *tap.Frame) Verdict {
 	p := &w.p
-	if p.Proto != stack.ProtoTCP {
+	switch {
+	case p.Proto != stack.ProtoTCP && p.Proto != stack.ProtoSCTP:
 		return w.answerICMP(f, stack.ICMPPortUnreachable, 0, SentUnreachable)
-	}
-	if p.TCPFlags&stack.RST != 0 {
+	case p.Aborts(), p.Proto == stack.ProtoSCTP && p.IsStray():
 		return DropStray
-	}
-	if !w.d.budget.take(w.now) {
+	case !w.d.budget.take(w.now):
 		return DropRateLimit
+	case p.Proto == stack.ProtoSCTP:
+		g, ok := stack.AbortFrame(f, p, w.arena)
+		return w.answer(&g, ok, SentAbort)
 	}
 	g, ok := stack.RSTFrame(f, p, w.arena)
 	return w.answer(&g, ok, SentReset)

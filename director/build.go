@@ -89,7 +89,7 @@ func (b *builder) addRoutes() {
 
 var methods = map[string]flow.Method{"nat": flow.NAT, "dr": flow.DR, "tun": flow.TUN, "fullnat": flow.FullNAT}
 
-var protocols = map[string]uint8{"tcp": stack.ProtoTCP, "udp": stack.ProtoUDP}
+var protocols = map[string]uint8{"tcp": stack.ProtoTCP, "udp": stack.ProtoUDP, "sctp": stack.ProtoSCTP}
 
 // addService adds the service of c, with number id; prior is what it was, nil when it is new.
 func (b *builder) addService(c *conf.Service, id uint32, prior *service) error {

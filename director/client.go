@@ -19,7 +19,7 @@ func (w *worker) fromClient(f *tap.Frame) Verdict {
 		return w.expiresHere(f)
 	}
 	hop := flow.Hop{MAC: stack.SrcMAC(f.Bytes()), Iface: w.in}
-	if r := w.d.table.Touch(&p.Tuple, flow.Forward, p.TCPFlags, hop, w.now, &w.conn); r != flow.Found {
+	if r := w.d.table.Touch(&p.Tuple, flow.Forward, p.Event, hop, w.now, &w.conn); r != flow.Found {
 		if v, ok := w.notFound(r, f, hop); !ok {
 			return v
 		}
@@ -63,7 +63,7 @@ func (w *worker) schedule(f *tap.Frame, hop flow.Hop) (Verdict, bool) {
 		return v, ok
 	}
 	switch {
-	case p.Proto == stack.ProtoTCP && p.TCPFlags&stack.RST != 0:
+	case p.Aborts():
 		return DropStray, false
 	case s == nil:
 		return w.reject(f), false
@@ -71,7 +71,7 @@ func (w *worker) schedule(f *tap.Frame, hop flow.Hop) (Verdict, bool) {
 	if v, ok := w.admit(s); !ok {
 		return v, false
 	}
-	if p.Proto == stack.ProtoTCP && p.TCPFlags&stack.SYN == 0 && !s.pickup {
+	if !p.Opens() && !s.pickup {
 		return w.reject(f), false
 	}
 	srv, marks := s.pick(w, s, f)
@@ -80,6 +80,10 @@ func (w *worker) schedule(f *tap.Frame, hop flow.Hop) (Verdict, bool) {
 	}
 	w.conn = newConn(p, s, srv, hop)
 	w.conn.Marks |= marks
+	if w.unsummable() {
+		w.unhold(&w.conn)
+		return DropSCTPFragment, false
+	}
 	if s.method == flow.NAT && srv.addr == p.Src {
 		w.unhold(&w.conn)
 		return DropHairpin, false
@@ -154,7 +158,7 @@ func (w *worker) insert(c *flow.Conn, srv *server) flow.Result {
 	if len(srv.sources) > 0 {
 		return w.insertFullNAT(c, srv)
 	}
-	return w.d.table.Insert(c, w.p.TCPFlags, w.now, &w.conn)
+	return w.d.table.Insert(c, w.p.Event, w.now, &w.conn)
 }
 
 // noServer handles a first packet that no server of s can take.

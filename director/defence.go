@@ -4,7 +4,6 @@ import (
 	"tapdirector/conf"
 	"tapdirector/director/flow"
 	"tapdirector/director/guard"
-	"tapdirector/stack"
 )
 
 // Who may open a connection to a service. Asked for first packets only: what is open stays open, and packets of known connections pay
@@ -33,7 +32,7 @@ func (s *service) defend(c *conf.Service, prior *service) {
 	}
 }
 
-// admit reports whether the source of p, which belongs to no connection, may open one to s; if not, what becomes of the packet. A TCP packet that
+// admit reports whether the source of p, which belongs to no connection, may open one to s; if not, what becomes of the packet. A TCP or SCTP packet that
 // opens none is not counted against its source; where connections are picked up every one does.
 func (w *worker) admit(s *service) (Verdict, bool) {
 	p := &w.p
@@ -41,7 +40,7 @@ func (w *worker) admit(s *service) (Verdict, bool) {
 		s.denied.Add(1)
 		return DropDenied, false
 	}
-	if opens := p.Proto != stack.ProtoTCP || p.TCPFlags&stack.SYN != 0 || s.pickup; opens && !s.rate.Take(p.Src, w.now) {
+	if opens := p.Opens() || s.pickup; opens && !s.rate.Take(p.Src, w.now) {
 		s.overRate.Add(1)
 		return DropSourceRate, false
 	}

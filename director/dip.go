@@ -27,7 +27,7 @@ func (w *worker) toDIP(f *tap.Frame, dst role) Verdict {
 // toConnection carries an answer to who asked by way of us; false when it is none.
 func (w *worker) toConnection(f *tap.Frame) (Verdict, bool) {
 	p := &w.p
-	if w.d.table.Touch(&p.Tuple, flow.Reply, p.TCPFlags, flow.Hop{}, w.now, &w.conn) != flow.Found {
+	if w.d.table.Touch(&p.Tuple, flow.Reply, p.Event, flow.Hop{}, w.now, &w.conn) != flow.Found {
 		return 0, false
 	}
 	return repliers[w.conn.Method](w, f), true

@@ -15,6 +15,10 @@ import (
 // Fragments that come before their first are held and carried after it, by the worker that has the first. When such a frame is
 // read its verdict is HeldFragment; what becomes of it in the end is counted apart (Director.released), so that verdicts still add up.
 //
+// SCTP's checksum depends on how many bytes follow the ports, which a first fragment does not tell. So it goes on only where its ports stay as they are:
+// dr, tun, and nat to a server of the service's own port. (Addresses are not under that checksum.) Elsewhere the datagram is dropped. Ends of
+// SCTP cut messages themselves, so that IP need not.
+//
 // All other fragments, those that are routed and those for the host, pass as they come.
 
 // way is how the fragments of a datagram go on.
@@ -69,7 +73,7 @@ func (w *worker) fragment(f *tap.Frame, src, dst role) Verdict {
 func (w *worker) follows(proto uint8, src, dst role) bool {
 	icmp := proto == stack.ProtoICMP || proto == stack.ProtoICMPv6
 	switch {
-	case !icmp && proto != stack.ProtoTCP && proto != stack.ProtoUDP && !stack.IsExtension(proto):
+	case !icmp && proto != stack.ProtoTCP && proto != stack.ProtoUDP && proto != stack.ProtoSCTP && !stack.IsExtension(proto):
 		return false
 	case dst&roleVIP != 0 && !icmp:
 		return true
@@ -96,7 +100,10 @@ func (w *worker) masquerades() bool {
 func (w *worker) firstFragment(f *tap.Frame, k *frag.Key, src, dst role) Verdict {
 	from, to := w.p.Src, w.p.Dst
 	w.conn = flow.Conn{}
-	v := w.carry(f, src, dst)
+	v := DropSCTPFragment
+	if !w.spoils() {
+		v = w.carry(f, src, dst)
+	}
 	t := fate{way: w.wayOf(v, from, to), conn: w.conn}
 	if t.way == byNone {
 		w.d.frags.Refuse(k, w.now)
@@ -106,6 +113,22 @@ func (w *worker) firstFragment(f *tap.Frame, k *frag.Key, src, dst role) Verdict
 		w.release(held, &t)
 	}
 	return v
+}
+
+// spoils reports whether the first fragment in hand is of an SCTP connection that changes its ports. One that belongs to no connection yet is
+// looked at when it makes one.
+func (w *worker) spoils() bool {
+	if w.p.Proto != stack.ProtoSCTP {
+		return false
+	}
+	t := w.d.table
+	return (t.Find(&w.p.Tuple, flow.Forward, &w.conn) || t.Find(&w.p.Tuple, flow.Reply, &w.conn)) && w.unsummable()
+}
+
+// unsummable reports whether the packet in hand is a fragment of SCTP whose ports w.conn would change.
+func (w *worker) unsummable() bool {
+	c := &w.conn
+	return w.p.Proto == stack.ProtoSCTP && w.p.Fragment && (c.ServerPort != c.VirtualPort || c.Method.HidesClient())
 }
 
 // wayOf tells the way of a datagram from its first fragment, which was sent from one address to another, got verdict v, and has left its connection, if

@@ -40,7 +40,7 @@ func (w *worker) insertFullNAT(c *flow.Conn, srv *server) flow.Result {
 	first := srv.turn.Add(1)
 	for try := range min(n, maxSources) {
 		c.Local = srv.sources[(first+try)%n]
-		if r := w.d.table.InsertLocal(c, localLow, localHigh, w.p.TCPFlags, w.now, &w.conn); r != flow.NoPort {
+		if r := w.d.table.InsertLocal(c, localLow, localHigh, w.p.Event, w.now, &w.conn); r != flow.NoPort {
 			return r
 		}
 	}

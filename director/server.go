@@ -38,7 +38,7 @@ func (w *worker) fromServer(f *tap.Frame) (Verdict, bool) {
 	switch {
 	case p.TTL <= 1:
 		return w.answerICMP(f, stack.ICMPTimeExceeded, 0, SentTimeExceeded), true
-	case w.d.table.Touch(&p.Tuple, flow.Reply, p.TCPFlags, flow.Hop{}, w.now, &w.conn) == flow.Found:
+	case w.d.table.Touch(&p.Tuple, flow.Reply, p.Event, flow.Hop{}, w.now, &w.conn) == flow.Found:
 		return repliers[w.conn.Method](w, f), true
 	}
 	return 0, false
@@ -106,7 +106,7 @@ func (w *worker) masquerade(f *tap.Frame, r *route) Verdict {
 		return DropNoPort
 	}
 	hop := flow.Hop{MAC: stack.SrcMAC(f.Bytes()), Iface: w.in}
-	if w.d.table.Touch(&p.Tuple, flow.Forward, p.TCPFlags, hop, w.now, &w.conn) != flow.Found {
+	if w.d.table.Touch(&p.Tuple, flow.Forward, p.Event, hop, w.now, &w.conn) != flow.Found {
 		if v, ok := w.newMasquerade(r, hop); !ok {
 			return v
 		}
@@ -151,7 +151,10 @@ func (w *worker) newMasquerade(r *route, hop flow.Hop) (Verdict, bool) {
 	if c.Local.IsZero() {
 		return DropNoPort, false
 	}
-	switch w.d.table.InsertLocal(&c, localLow, localHigh, p.TCPFlags, w.now, &w.conn) {
+	if w.p.Proto == stack.ProtoSCTP && w.p.Fragment {
+		return DropSCTPFragment, false
+	}
+	switch w.d.table.InsertLocal(&c, localLow, localHigh, p.Event, w.now, &w.conn) {
 	case flow.Full:
 		return DropTableFull, false
 	case flow.NoPort:

@@ -16,7 +16,7 @@ import (
 // state is a service's part of it.
 type state struct {
 	marks       flow.Marks // of each of its connections
-	pickup      bool       // a connection may begin with any packet but a reset
+	pickup      bool       // a connection may begin with any packet but a reset or an ABORT
 	onePacket   bool
 	persistence persistence
 
@@ -111,7 +111,7 @@ func (w *worker) ofTemplate(s *service, k *persist.Key, l persist.Lease) *server
 		w.d.templates.Drop(k, id)
 		return nil
 	}
-	if w.p.Proto != stack.ProtoTCP {
+	if w.p.Proto == stack.ProtoUDP {
 		w.d.templates.Assure(k, id)
 	}
 	return srv

@@ -369,8 +369,13 @@ func TestTimeouts(t *testing.T) {
 			}
 		})
 	}
-	text := []string{"tcp_none", "tcp_syn_sent", "tcp_last_ack", "tcp_listen", "tcp_synack", "icmp"} // not met so easily
+	text := []string{"tcp_none", "tcp_syn_sent", "tcp_last_ack", "tcp_listen", "tcp_synack", "icmp", // not met so easily
+		"sctp_none", "sctp_init1", "sctp_init", "sctp_cookie_sent", "sctp_cookie_replied", "sctp_cookie_wait", "sctp_cookie", "sctp_cookie_echoed", "sctp",
+		"sctp_shutdown_sent", "sctp_shutdown_received", "sctp_shutdown_ack_sent", "sctp_rejected", "sctp_closed"}
 	states := []flow.State{flow.None, flow.SynSent, flow.LastAck, flow.Listen, flow.SynAck, flow.ICMP}
+	for s := flow.SCTPNone; s < flow.NumStates; s++ {
+		states = append(states, s)
+	}
 	spec := worldSpec{tail: "[timeouts]\n" + strings.Join(text, " = 77\n") + " = 77\n"}
 	spec.setDefaults()
 	c, err := conf.Parse(strings.NewReader(spec.toml()), "lb.toml")

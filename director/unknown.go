@@ -15,7 +15,7 @@ import (
 // which no client takes. Here they are known by what they come from, server and port, and leave as the VIP by the routing table: there is no
 // last hop to remember.
 //
-// Pick-up: a packet of an established TCP connection that the table does not know goes where the scheduler's hash says, and makes the connection
+// Pick-up: a packet of an established TCP or SCTP connection that the table does not know goes where the scheduler's hash says, and makes the connection
 // anew. The packets of a nat server may come first, as in a download; they make it too, by the routing table, until the client's next packet says
 // its last hop. Only where the service has one VIP and port, and the server a port of its own, or it could not be told which VIP it is.
 
@@ -78,11 +78,14 @@ func (w *worker) unknownReply(f *tap.Frame) (Verdict, bool) {
 	if w.conn.VirtualPort == 0 {
 		w.conn.VirtualPort = p.SrcPort
 	}
+	if w.unsummable() {
+		return DropSCTPFragment, true
+	}
 	if w.view.services.find(virtual{w.conn.Virtual, w.conn.VirtualPort, p.Proto}) != srv.service {
 		return 0, false
 	}
 	if srv.service.pickup {
-		if p.TCPFlags&(stack.SYN|stack.RST) != 0 {
+		if p.Opens() || p.Aborts() || p.Proto == stack.ProtoSCTP && p.Event == stack.ChunkInitAck {
 			return 0, false
 		}
 		w.pickUp(srv, f)
@@ -118,7 +121,7 @@ func (w *worker) pickUp(srv *server, f *tap.Frame) {
 	}
 	c := w.conn
 	c.Hop = flow.Hop{MAC: mac, Iface: r.iface}
-	if w.d.table.Insert(&c, w.p.TCPFlags, w.now, &w.conn) != flow.Inserted {
+	if w.d.table.Insert(&c, w.p.Event, w.now, &w.conn) != flow.Inserted {
 		w.conn = c
 		return
 	}

@@ -23,6 +23,7 @@ const (
 	Neighbour                       // ARP or ND, learned from or ignored; not for the host
 	// Up to here the frame itself goes on. What follows answers it or drops it.
 	SentReset        // answered with a TCP reset
+	SentAbort        // answered with an SCTP ABORT, or the SHUTDOWN COMPLETE that its sender waits for
 	SentUnreachable  // answered with ICMP unreachable: no service or server, or no route
 	SentTimeExceeded // TTL ran out here, answered with ICMP time exceeded
 	SentTooBig       // too large for the way out, answered with fragmentation needed / packet too big
@@ -39,10 +40,11 @@ const (
 	DropNoServer       // no server can take it and the service says drop
 	DropNoNeighbour    // the next hop's MAC is unknown and no more frames can be parked
 	DropFragment       // a fragment of a datagram whose first one did not go on, or whose fragments contradict each other
+	DropSCTPFragment   // the first fragment of an SCTP packet whose ports would change: its checksum could not be edited
 	DropFragmentsFull  // no room for a fragment that should wait for its datagram's first
 	DropBadICMP        // an ICMP error about a connection's packet, its checksum wrong
 	DropRedirect       // an ICMP redirect about a connection's packet: no business of the other end
-	DropStray          // a TCP reset that belongs to no connection
+	DropStray          // a TCP reset that belongs to no connection; of SCTP an ABORT, and what else is never answered (RFC 9260 8.4)
 	DropNoAnswer       // an answer was due, but none may be sent: about an ICMP error, a later fragment, a broadcast (RFC 1122 3.2.2)
 	DropTableFull      // the connection table is full
 	DropClash          // another service's connection has the same client and server ports
@@ -76,6 +78,7 @@ var verdictNames = [verdictParse]string{
 	HeldFragment:       "held-fragment",
 	Neighbour:          "neighbour",
 	SentReset:          "sent-reset",
+	SentAbort:          "sent-abort",
 	SentUnreachable:    "sent-unreachable",
 	SentTimeExceeded:   "sent-time-exceeded",
 	SentTooBig:         "sent-too-big",
@@ -91,6 +94,7 @@ var verdictNames = [verdictParse]string{
 	DropNoServer:       "drop-no-server",
 	DropNoNeighbour:    "drop-no-neighbour",
 	DropFragment:       "drop-fragment",
+	DropSCTPFragment:   "drop-sctp-fragment",
 	DropFragmentsFull:  "drop-fragments-full",
 	DropBadICMP:        "drop-bad-icmp",
 	DropRedirect:       "drop-redirect",

@@ -228,10 +228,7 @@ func (w *world) checkFrame(f *tap.Frame) {
 }
 
 func (w *world) proto() uint8 {
-	if w.spec.proto == "udp" {
-		return stack.ProtoUDP
-	}
-	return stack.ProtoTCP
+	return protocols[w.spec.proto]
 }
 
 // base is a packet that came in on an interface.

@@ -19,7 +19,7 @@ import (
 //	          frame on a wire adds the rest, from csum_start to the end. What a kernel of this host hands us.
 //	none      UDP over IPv4 with field 0: there is no checksum, and an edit must not make one.
 //
-// ICMP and the IPv4 header are always full. A superpacket is in one of the states too, its pseudo-header counting the whole length.
+// ICMP and the IPv4 header are always full. SCTP's checksum is another one: sctp.go. A superpacket is in one of the states too, its pseudo-header counting the whole length.
 //
 // An edit does not sum anew. RFC 1624, equation 3: with m the old word, m' the new one and ~ the complement,
 //
@@ -123,13 +123,16 @@ func CompleteChecksum(f *tap.Frame, p *Packet) {
 	f.Header.CsumStart, f.Header.CsumOffset = 0, 0
 }
 
-// ChecksumOK verifies every checksum of a frame that Parse took: the IPv4 header's, and that of TCP, UDP, ICMP or ICMPv6; a partial
+// ChecksumOK verifies every checksum of a frame that Parse took: the IPv4 header's, and that of TCP, UDP, SCTP, ICMP or ICMPv6; a partial
 // one is right when it is the pseudo-header's sum. It is true for what cannot be checked: fragments, other protocols, IPv4 UDP
 // without checksum. IPv6 UDP without checksum is wrong (RFC 8200 section 8.1). It reads the whole packet: not for the path.
 func ChecksumOK(f *tap.Frame, p *Packet) bool {
 	b := f.Bytes()
 	if p.Kind == KindIPv4 && !ipv4ChecksumOK(b[p.L3:][:ipv4HeaderLen(b[p.L3:])]) {
 		return false
+	}
+	if p.Proto == ProtoSCTP && p.HasPorts && !p.Fragment {
+		return sctpSumOK(p.l4Packet(b))
 	}
 	if p.csum == 0 || p.Fragment {
 		return true

@@ -69,6 +69,8 @@ func describeL4(b []byte, p *Packet) string {
 			binary.BigEndian.Uint32(l4[8:]), data)
 	case p.Proto == ProtoUDP:
 		return fmt.Sprintf("UDP, length %d", data)
+	case p.Proto == ProtoSCTP && p.HasPorts:
+		return fmt.Sprintf("SCTP %s, length %d", chunkName(p.Event), data)
 	case p.L4Len == icmpLen:
 		return fmt.Sprintf("%s, length %d", describeICMP(b[p.L4:], p), data)
 	}
@@ -96,6 +98,19 @@ func describeICMP(l4 []byte, p *Packet) string {
 		return fmt.Sprintf("%s %s code %d", name, s, p.ICMPCode)
 	}
 	return fmt.Sprintf("%s type %d code %d", name, p.ICMPType, p.ICMPCode)
+}
+
+var chunkNames = [...]string{
+	"DATA", "INIT", "INIT ACK", "SACK", "HEARTBEAT", "HEARTBEAT ACK", "ABORT", "SHUTDOWN", "SHUTDOWN ACK", "ERROR", "COOKIE ECHO", "COOKIE ACK",
+	ChunkShutdownComplete: "SHUTDOWN COMPLETE",
+}
+
+// chunkName writes the type of an SCTP chunk as RFC 9260 does.
+func chunkName(t uint8) string {
+	if int(t) < len(chunkNames) && chunkNames[t] != "" {
+		return chunkNames[t]
+	}
+	return fmt.Sprintf("chunk %d", t)
 }
 
 // tcpFlagNames writes flags as "SYN,ACK", "none" without any.

@@ -38,9 +38,9 @@ func (p *Packet) SetDst(b []byte, partial bool, a Addr, port uint16) {
 		return
 	}
 	binary.BigEndian.PutUint16(b[p.L4+2:], port)
-	dp := delta16(p.DstPort, port)
+	was := p.ports()
 	p.DstPort = port
-	p.editL4(b, partial, d, dp)
+	p.editL4(b, partial, d, was)
 }
 
 // SetSrc changes the source; see SetDst.
@@ -61,9 +61,9 @@ func (p *Packet) SetSrc(b []byte, partial bool, a Addr, port uint16) {
 		return
 	}
 	binary.BigEndian.PutUint16(b[p.L4:], port)
-	dp := delta16(p.SrcPort, port)
+	was := p.ports()
 	p.SrcPort = port
-	p.editL4(b, partial, d, dp)
+	p.editL4(b, partial, d, was)
 }
 
 // SetEnds changes both ends, to the addresses, of p's own family, and ports of t: SetSrc and SetDst in one pass. For ICMP echo the source port of t is
@@ -90,14 +90,17 @@ func (p *Packet) SetEnds(b []byte, partial bool, t *Tuple) {
 	l4 := b[p.L4:][:4]
 	binary.BigEndian.PutUint16(l4, t.SrcPort)
 	binary.BigEndian.PutUint16(l4[2:], t.DstPort)
-	dp := delta16(p.SrcPort, t.SrcPort) + delta16(p.DstPort, t.DstPort)
+	was := p.ports()
 	p.SrcPort, p.DstPort = t.SrcPort, t.DstPort
-	p.editL4(b, partial, d, dp)
+	p.editL4(b, partial, d, was)
 }
 
-// editL4 brings the checksum of TCP or UDP in step: the addresses changed by d, a port by dp.
-func (p *Packet) editL4(b []byte, partial bool, d, dp delta) {
+// editL4 brings the checksum of TCP, UDP or SCTP in step: the addresses changed by d, and the ports were others.
+func (p *Packet) editL4(b []byte, partial bool, d delta, was uint32) {
 	if p.NoCsum {
+		if p.Proto == ProtoSCTP {
+			p.editSCTP(b, was)
+		}
 		return
 	}
 	field := b[p.csum:][:2]
@@ -106,7 +109,7 @@ func (p *Packet) editL4(b []byte, partial bool, d, dp delta) {
 		binary.BigEndian.PutUint16(field, patchPartial(old, d))
 		return
 	}
-	sum := patch(old, d+dp)
+	sum := patch(old, d+delta(^was)+delta(p.ports()))
 	if sum == 0 && p.Proto == ProtoUDP {
 		sum = 0xffff
 	}
@@ -146,7 +149,7 @@ func (p *Packet) DecTTL(b []byte) {
 	}
 	ip := b[p.L3:][:ipv4MinLen]
 	ip[8] = p.TTL
-	// The TTL is the upper half of its word: the sum loses 0x0100, so its complement gains it.
+	// The TTL is the upper half of its word: the sum loses 0x0100, so its complement gains it. 0xffff, the wrong one of the two zeros, carries too.
 	s := uint32(binary.BigEndian.Uint16(ip[10:])) + 0x0100
-	binary.BigEndian.PutUint16(ip[10:], uint16(s+s>>16))
+	binary.BigEndian.PutUint16(ip[10:], uint16(s+(s+1)>>16))
 }

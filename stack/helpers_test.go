@@ -84,6 +84,8 @@ func randomSpec(r *rand.Rand) packettest.Spec {
 		s.NoCsum = r.IntN(4) == 0
 	case s.Proto == ProtoTCP:
 		s.TCPOptions = make([]byte, 4*r.IntN(11))
+	case s.Proto == ProtoSCTP:
+		s.Tag = r.Uint32()
 	}
 	randomExtras(r, &s, v6)
 	return s
@@ -103,7 +105,7 @@ func randomExtras(r *rand.Rand, s *packettest.Spec, v6 bool) {
 		s.DF = true
 	case k == 1 && !v6: // a first fragment
 		s.MF, s.Payload, s.TCPOptions = true, randomBytes(r, 68), nil
-		if s.Proto != ProtoTCP {
+		if s.Proto != ProtoTCP && s.Proto != ProtoSCTP {
 			s.Payload = s.Payload[:64]
 		}
 	case k == 2 && !v6: // a later one

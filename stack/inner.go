@@ -54,6 +54,7 @@ func (q *Packet) innerIPv6(ip, b []byte) bool {
 		return true
 	}
 	frag, r := q.walkExtensions(b)
+	q.First = frag&ipv6More != 0
 	return r == ReasonNone && frag&ipv6OffMask == 0
 }
 
@@ -70,6 +71,8 @@ func (q *Packet) innerL4(b []byte) bool {
 	case ProtoUDP:
 		q.csum = q.L4 + udpCsumOff
 		q.NoCsum = binary.BigEndian.Uint16(l4[udpCsumOff:]) == 0
+	case ProtoSCTP:
+		q.NoCsum, q.L3Len = true, q.quotedLen(b)
 	case ProtoICMP:
 		return q.Kind == KindIPv4 && q.innerEcho(l4, icmpEcho, icmpEchoReply)
 	case ProtoICMPv6:
@@ -79,6 +82,19 @@ func (q *Packet) innerL4(b []byte) bool {
 	}
 	q.SrcPort, q.DstPort, q.HasPorts = binary.BigEndian.Uint16(l4), binary.BigEndian.Uint16(l4[2:]), true
 	return true
+}
+
+// quotedLen returns the bytes that the quoted packet has, as its header says, when all of it is one packet: what a quoted CRC is of. For a first
+// fragment it is 0.
+func (q *Packet) quotedLen(b []byte) uint32 {
+	ip := b[q.L3:]
+	switch {
+	case q.Kind == KindIPv6 && q.First, q.Kind == KindIPv4 && binary.BigEndian.Uint16(ip[6:])&ipv4MF != 0:
+		return 0
+	case q.Kind == KindIPv6:
+		return ipv6Len + uint32(binary.BigEndian.Uint16(ip[4:]))
+	}
+	return uint32(binary.BigEndian.Uint16(ip[2:]))
 }
 
 func (q *Packet) innerEcho(l4 []byte, echo, reply uint8) bool {

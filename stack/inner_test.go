@@ -97,7 +97,7 @@ func TestInnerRefuses(t *testing.T) {
 		foreign := packettest.Spec{Src: other.client, Dst: other.vip, Flags: ACK}
 		ping := packettest.Spec{Src: fam.client, Dst: fam.vip, Proto: other.icmp, ICMPType: other.echo}
 		unreachable := packettest.Spec{Src: fam.client, Dst: fam.vip, Proto: fam.icmp, ICMPType: 1}
-		sctp := packettest.Spec{Src: fam.client, Dst: fam.vip, Proto: ProtoSCTP, Payload: pattern(20)}
+		gre := packettest.Spec{Src: fam.client, Dst: fam.vip, Proto: 47, Payload: pattern(20)}
 		for _, tt := range []struct {
 			name string
 			in   packettest.Spec
@@ -109,7 +109,7 @@ func TestInnerRefuses(t *testing.T) {
 			{"the other family", foreign, 100},
 			{"the other family's ICMP", ping, 100},
 			{"an ICMP error", unreachable, 100},
-			{"a protocol without ports", sctp, 100},
+			{"a protocol without ports", gre, 100},
 		} {
 			s := icmpErrorAbout(tt.in, fam, tt.n)
 			s.Dst = fam.client

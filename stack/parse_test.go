@@ -55,6 +55,9 @@ func TestParseAccepts(t *testing.T) {
 			{"ICMP error: no identifier", packettest.Spec{Proto: fam.icmp, ICMPType: 3, ICMPCode: 1, ICMPID: 77}, base, func(p *Packet) {
 				p.Proto, p.ICMPType, p.ICMPCode, p.L4Len, p.L3Len, p.csum = fam.icmp, 3, 1, 8, uint32(n)+8, p.L4+2
 			}},
+			{"SCTP", packettest.Spec{Proto: ProtoSCTP, Payload: packettest.Chunk(ChunkInit, nil)}, ports, func(p *Packet) {
+				p.Proto, p.Event, p.L4Len, p.L3Len, p.NoCsum = ProtoSCTP, ChunkInit, 12, uint32(n)+32, true
+			}},
 			{"a protocol we know nothing of", packettest.Spec{Proto: 47, Payload: pattern(3)}, base, func(p *Packet) {
 				p.Proto, p.L3Len = 47, uint32(n)+3
 			}},
@@ -63,6 +66,7 @@ func TestParseAccepts(t *testing.T) {
 				tt.in.Src, tt.in.Dst = fam.client, fam.vip
 				want := tt.base
 				tt.want(&want)
+				want.Event |= want.TCPFlags
 				f := tt.in.Frame()
 				if got := mustParse(t, &f); got != want {
 					t.Errorf("\n got %+v\nwant %+v", got, want)

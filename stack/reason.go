@@ -25,6 +25,7 @@ const (
 	ReasonTCPHeader            // shorter than 20 bytes, or a data offset that lies
 	ReasonUDPLength            // shorter than 8 bytes, or a length that lies
 	ReasonICMPHeader           // shorter than 8 bytes
+	ReasonSCTPHeader           // no room for the header and a chunk
 	ReasonPartial              // a partial checksum that is not this packet's L4 checksum
 	ReasonGSO                  // segmentation offload that does not fit this packet
 	numReasons
@@ -54,6 +55,7 @@ var reasonNames = [NumReasons]string{
 	ReasonTCPHeader:     "bad TCP header",
 	ReasonUDPLength:     "bad UDP length",
 	ReasonICMPHeader:    "bad ICMP header",
+	ReasonSCTPHeader:    "bad SCTP header",
 	ReasonPartial:       "bad partial checksum",
 	ReasonGSO:           "bad segmentation offload",
 }

@@ -28,6 +28,7 @@ import (
 // Checksums. TCP's and UDP's pseudo-headers differ between the families in the addresses alone: length and protocol are the same numbers, and the 0xffff in an
 // IPv4 Addr is one's complement's zero. So the edit is the same delta as within one family, for full and partial checksums. UDP over IPv4 may have none,
 // over IPv6 it must: it is computed, of a superpacket left to who cuts it, and of a first fragment impossible (section 4.5: dropped).
+// SCTP's has no pseudo-header.
 //
 // Superpackets stay whole. Their segment size counts payload only, so segments grow or shrink with the header: MaxAcross is what they come to.
 
@@ -67,7 +68,7 @@ func (p *Packet) CutAcross(h tap.Header) bool {
 	return p.Fragment || p.MaxAcross(h) <= acrossMinDF
 }
 
-// Translate makes of f, whose packet is p, TCP or UDP, one of the other family from t.Src to t.Dst and with their ports, and of p what describes it; of later
+// Translate makes of f, whose packet is p, TCP, UDP or SCTP, one of the other family from t.Src to t.Dst and with their ports, and of p what describes it; of later
 // fragments only the addresses change. The MACs stay to be set. id is IPv4's identification, used where DF is clear. After a translation to IPv6 p.DF says
 // still whether the packet may be cut. It reports false, all unchanged, for what RFC 7915 does not let pass, and without headroom.
 func Translate(f *tap.Frame, p *Packet, t *Tuple, id uint16) bool {
@@ -88,7 +89,7 @@ func Translate(f *tap.Frame, p *Packet, t *Tuple, id uint16) bool {
 	p.L3Len = uint32(size)
 	b = f.Bytes()
 	p.crossL4(b, f.Header.Partial(), t)
-	if p.NoCsum && p.Kind == KindIPv4 {
+	if p.NoCsum && p.Kind == KindIPv4 && p.Proto == ProtoUDP {
 		p.sumUDP(f, b)
 	}
 	p.crossL3(b[tap.EthernetLen:][:n], h)
@@ -170,9 +171,9 @@ func (p *Packet) crossL4(b []byte, partial bool, t *Tuple) {
 	l4 := b[p.L4:][:4]
 	binary.BigEndian.PutUint16(l4, t.SrcPort)
 	binary.BigEndian.PutUint16(l4[2:], t.DstPort)
-	dp := delta16(p.SrcPort, t.SrcPort) + delta16(p.DstPort, t.DstPort)
+	was := p.ports()
 	p.SrcPort, p.DstPort = t.SrcPort, t.DstPort
-	p.editL4(b, partial, d, dp)
+	p.editL4(b, partial, d, was)
 }
 
 // sumUDP gives UDP the checksum that it had none of.

@@ -49,7 +49,7 @@ func (e *ErrorAcross) Translate(f *tap.Frame, p, q *Packet) bool {
 	}
 	f.Trim(min(f.Len()-(len(b)-end), tap.EthernetLen+outLen-ipv6Len+ipv6MinMTU)) // RFC 4443 section 2.4 (c)
 	b = f.Bytes()
-	q.L3Len = uint32(size)
+	q.L3, q.L3Len = uint16(at), uint32(size)
 	q.crossL4(b, false, &e.Quoted)
 	q.crossL3(b[at:][:inLen], in)
 	p.becomeError(b, outLen, &e.Ends)

@@ -27,7 +27,7 @@ const (
 // replies reports whether the server's packets pass the director, so that the connection needs its reply tuple as a second key.
 func (m Method) replies() bool { return m != DR && m != TUN }
 
-// HidesClient reports whether the server does not see the client's address.
+// HidesClient reports whether the server does not see the client's address, but one of ours and a port of ours.
 func (m Method) HidesClient() bool {
 	return m == Masquerade || m == FullNAT || m == FullNATTOA || m == FullNATFTP
 }
@@ -104,7 +104,7 @@ const (
 	Miss     Result = iota // no such connection
 	Found                  // known, and advanced
 	Follow                 // Found, forward and Followed: Table.Follow wants to know its sequence numbers
-	Reopen                 // a SYN met a connection in TIME_WAIT or CLOSE, which was removed: schedule anew
+	Reopen                 // a SYN or INIT met a connection that was over, which was removed: schedule anew
 	Inserted               // new, and added
 	Exists                 // the forward tuple has a connection already, which is unchanged
 	Clash                  // another connection's replies have the same tuple

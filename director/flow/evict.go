@@ -8,8 +8,8 @@ import "time"
 // and drops them; here the connection that finds no room takes the place of one, so nothing is lost before it must be, and however
 // fast the flood, the table keeps up with it. Candidates, in this order:
 //
-//	half-open   NONE, SYN_SENT, SYN_RECV, SYNACK: the client has not shown that it is there
-//	over        CLOSE, TIME_WAIT: both ends have said good-bye
+//	half-open   NONE, SYN_SENT, SYN_RECV, SYNACK; INIT1, INIT, C-SENT, C-WAIT of SCTP: the client has not shown that it is there
+//	over        CLOSE, TIME_WAIT, CLOSED, REJECTED: both ends have said good-bye
 //	idle        UDP, and echoes, without a packet for a minute, or for half their timeout if that is less
 //
 // Everything else stays: ESTABLISHED above all, whatever its age, and what is closing.
@@ -38,6 +38,11 @@ var worths = [NumStates]worth{
 	Close: over, TimeWait: over,
 	UDP: idle, ICMP: idle,
 	Established: kept, FinWait: kept, CloseWait: kept, LastAck: kept, Listen: kept,
+
+	SCTPNone: halfOpen, SCTPInit1: halfOpen, SCTPInit: halfOpen, SCTPCookieSent: halfOpen, SCTPCookieWait: halfOpen,
+	SCTPRejected: over, SCTPClosed: over,
+	SCTPCookieReplied: kept, SCTPCookie: kept, SCTPCookieEchoed: kept, SCTPEstablished: kept,
+	SCTPShutdownSent: kept, SCTPShutdownReceived: kept, SCTPShutdownAckSent: kept,
 }
 
 // candidate is an entry that may go.
@@ -116,7 +121,7 @@ func (s *shard) evictable() bool {
 func (t *Table) judge(i, now uint32) candidate {
 	e := t.entries.at(i)
 	c := candidate{cell: i, worth: worths[e.state]}
-	timeout := t.timeouts[e.state&15].Load()
+	timeout := t.timeouts[e.state&stateMask].Load()
 	if left := e.deadline - min(now, e.deadline); left < timeout {
 		c.silent = timeout - left
 	}

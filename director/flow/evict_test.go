@@ -274,7 +274,9 @@ func TestEvictAccounts(t *testing.T) {
 // Every state is judged, and a flow without a packet for half a short timeout is idle too.
 func TestJudge(t *testing.T) {
 	for s := range State(NumStates) {
-		want := map[State]worth{None: halfOpen, SynSent: halfOpen, SynRecv: halfOpen, SynAck: halfOpen, TimeWait: over, Close: over, UDP: idle, ICMP: idle}
+		want := map[State]worth{None: halfOpen, SynSent: halfOpen, SynRecv: halfOpen, SynAck: halfOpen, TimeWait: over, Close: over, UDP: idle, ICMP: idle,
+			SCTPNone: halfOpen, SCTPInit1: halfOpen, SCTPInit: halfOpen, SCTPCookieSent: halfOpen, SCTPCookieWait: halfOpen,
+			SCTPRejected: over, SCTPClosed: over}
 		if w, ok := want[s]; ok != (worths[s] != kept) || ok && w != worths[s] {
 			t.Errorf("%v: %d", s, worths[s])
 		}

@@ -6,7 +6,7 @@ import (
 	"tapdirector/stack"
 )
 
-// Insert adds c, whose state comes from its first packet (a client's, with these TCP flags), and copies it to out as it now is.
+// Insert adds c, whose state comes from its first packet (a client's, with this event), and copies it to out as it now is.
 // Where another connection is in the way nothing changes:
 // Exists when one has the same forward tuple (two workers met the same first packet; it is copied to out);
 // Clash when replies would pass here and one has the same reply tuple (a client that reaches one server through two services);
@@ -14,7 +14,7 @@ import (
 //
 // For methods with replies Local must be Client, port and all: any other goes through InsertLocal (here it is a Clash unless its shard
 // happens to fit).
-func (t *Table) Insert(c *Conn, tcpFlags uint8, now time.Duration, out *Conn) Result {
+func (t *Table) Insert(c *Conn, event uint8, now time.Duration, out *Conn) Result {
 	tuple := c.Tuple(Forward)
 	var forward, reply key
 	t.hash.key(&forward, &tuple, Forward)
@@ -34,7 +34,7 @@ func (t *Table) Insert(c *Conn, tcpFlags uint8, now time.Duration, out *Conn) Re
 		}
 	}
 	*out = *c
-	return t.add(s, &forward, &reply, newcomer{out, tcpFlags, tickOf(now)})
+	return t.add(s, &forward, &reply, newcomer{out, event, tickOf(now)})
 }
 
 // InsertLocal is Insert for a connection whose local port (for an ICMP echo: its identifier towards the server) the director
@@ -42,10 +42,10 @@ func (t *Table) Insert(c *Conn, tcpFlags uint8, now time.Duration, out *Conn) Re
 //
 // Inserted, Exists and Full as Insert; NoPort when no port is free for that server in c's shard, which has every 256th port.
 //
-// A port is free again when its connection ends; while none is, that of the connection which has been over (TIME_WAIT, CLOSE) for longest is
+// A port is free again when its connection ends; while none is, that of the connection which has been over (TIME_WAIT, CLOSE, CLOSED) for longest is
 // taken over, as by a client's own SYN. The next port tried follows from a secret and a counter (RFC 6056 section 3.3.3), so it is
 // neither the one just given back nor easily guessed.
-func (t *Table) InsertLocal(c *Conn, lo, hi uint16, tcpFlags uint8, now time.Duration, out *Conn) Result {
+func (t *Table) InsertLocal(c *Conn, lo, hi uint16, event uint8, now time.Duration, out *Conn) Result {
 	tuple := c.Tuple(Forward)
 	var forward, reply key
 	t.hash.key(&forward, &tuple, Forward)
@@ -62,7 +62,7 @@ func (t *Table) InsertLocal(c *Conn, lo, hi uint16, tcpFlags uint8, now time.Dur
 		s.stats.noPort++
 		return NoPort
 	}
-	return t.add(s, &forward, &reply, newcomer{out, tcpFlags, tickOf(now)})
+	return t.add(s, &forward, &reply, newcomer{out, event, tickOf(now)})
 }
 
 // choosePort sets c's local port to a free one of those in ports that lead to the shard of reply, and fills that key. At most 256
@@ -102,7 +102,7 @@ func (t *Table) choosePort(s *shard, c *Conn, reply *key, ports [2]uint16) bool 
 // longerOver returns a, unless entry b is a connection that is over and will be forgotten sooner; 0 is no entry.
 func (t *Table) longerOver(a, b uint32) uint32 {
 	e := t.entries.at(b)
-	if e.state != TimeWait && e.state != Close || a != 0 && t.entries.at(a).deadline <= e.deadline {
+	if !e.state.over() || a != 0 && t.entries.at(a).deadline <= e.deadline {
 		return a
 	}
 	return b
@@ -119,7 +119,7 @@ func setLocalPort(c *Conn, reply *stack.Tuple, port uint16) {
 // newcomer is a connection about to be added.
 type newcomer struct {
 	conn  *Conn
-	flags uint8
+	event uint8
 	tick  uint32
 }
 
@@ -160,14 +160,14 @@ func (t *Table) enter(s *shard, i uint32, forward, reply *key, n newcomer) bool 
 	if n.conn.Marks&Followed != 0 {
 		t.sequences.cover(i)
 	}
-	n.conn.State = None.next(n.conn.Proto, viewOf(Forward, n.conn.Marks), n.flags)
+	n.conn.State = first(n.conn.Proto).next(n.conn.Proto, viewOf(Forward, n.conn.Marks), n.event)
 	t.store(e, n.conn)
-	e.deadline = n.tick + t.timeouts[e.state&15].Load()
+	e.deadline = n.tick + t.timeouts[e.state&stateMask].Load()
 	s.wheel.file(i)
 	s.stats.inserted++
 	s.stats.states[e.state]++
 	t.countOne(e, 1)
-	if e.state == Established && e.marks&Unproven != 0 {
+	if e.state.established() && e.marks&Unproven != 0 {
 		t.prove(e)
 	}
 	return true

@@ -24,7 +24,7 @@ import (
 // Watcher is told of connections with marks. It is called under a lock of the table: it must be quick and must not call the table. What it
 // is given is borrowed.
 type Watcher interface {
-	// Proven tells that a Persistent connection is one that its client means: TCP is established, or the server has answered.
+	// Proven tells that a Persistent connection is one that its client means: TCP or SCTP is established, or the server has answered.
 	Proven(c *Conn)
 
 	// Ended tells that a Persistent, Control or Data connection is over. now is the table's time: that of the last Expire.
@@ -67,10 +67,10 @@ func (t *Table) Follow(k *stack.Tuple, to Sequence, first bool) {
 	}
 }
 
-// answered takes the marks off that a packet of the server refutes. For TCP a packet proves nothing: servers answer every SYN.
+// answered takes the marks off that a packet of the server refutes. For TCP and SCTP a packet proves nothing: servers answer every SYN and INIT.
 func (t *Table) answered(e *entry) {
 	e.marks &^= NoOutput
-	if e.proto != stack.ProtoTCP && e.marks&Unproven != 0 {
+	if e.proto != stack.ProtoTCP && e.proto != stack.ProtoSCTP && e.marks&Unproven != 0 {
 		t.prove(e)
 	}
 }

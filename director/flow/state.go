@@ -7,10 +7,10 @@ import (
 	"tapdirector/stack"
 )
 
-// State is a connection's state. Its name is the one that ipvsadm prints.
+// State is a connection's state. Its name is the one that ipvsadm prints; those of TCP and SCTP share two.
 type State uint8
 
-// The states. The TCP ones are in the order of the columns of the transition tables.
+// The states. Those of TCP, and those of SCTP, are in the order of the columns of their transition tables.
 const (
 	None State = iota
 	Established
@@ -25,14 +25,34 @@ const (
 	SynAck
 	UDP  // the one state of UDP, and of every protocol that the director does not follow
 	ICMP // the one state of a masqueraded echo
+	SCTPNone
+	SCTPInit1
+	SCTPInit
+	SCTPCookieSent
+	SCTPCookieReplied
+	SCTPCookieWait
+	SCTPCookie
+	SCTPCookieEchoed
+	SCTPEstablished
+	SCTPShutdownSent
+	SCTPShutdownReceived
+	SCTPShutdownAckSent
+	SCTPRejected
+	SCTPClosed
 	NumStates
 
-	numTCP = UDP // the states before it are TCP's
+	numTCP  = UDP                  // the states before it are TCP's
+	numSCTP = NumStates - SCTPNone // the states from SCTPNone on are SCTP's
 )
+
+// stateMask keeps an index by state within a table of so many places that no check is needed.
+const stateMask = 31
 
 var stateNames = [NumStates]string{
 	"NONE", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "SYNACK",
 	"UDP", "ICMP",
+	"NONE", "INIT1", "INIT", "C-SENT", "C-REPLIED", "C-WAIT", "COOKIE", "C-ECHOED", "ESTABLISHED", "S-SENT", "S-RECEIVED", "S-ACK-SENT", "REJECTED",
+	"CLOSED",
 }
 
 func (s State) String() string {
@@ -43,10 +63,16 @@ func (s State) String() string {
 }
 
 // activeStates has a bit for each state that counts as active for the schedulers; UDP and ICMP are always inactive.
-const activeStates = 1<<Established | 1<<SynSent | 1<<SynRecv | 1<<SynAck
+const activeStates = 1<<Established | 1<<SynSent | 1<<SynRecv | 1<<SynAck | 1<<SCTPEstablished
 
 // Active reports whether connections in state s count as active ones of their server.
 func (s State) Active() bool { return activeStates>>s&1 != 0 }
+
+// established reports whether both ends have shown that they are there.
+func (s State) established() bool { return s == Established || s == SCTPEstablished }
+
+// over reports whether both ends have said good-bye: the client may begin anew.
+func (s State) over() bool { return s == TimeWait || s == Close || s == SCTPClosed }
 
 // Timeouts says how long a connection lives in each state without a packet.
 type Timeouts [NumStates]time.Duration
@@ -67,8 +93,26 @@ func DefaultTimeouts() Timeouts {
 		SynAck:      120 * time.Second,
 		UDP:         300 * time.Second,
 		ICMP:        30 * time.Second,
+
+		SCTPNone:             2 * time.Second,
+		SCTPInit1:            4 * time.Second,
+		SCTPInit:             sctpWait,
+		SCTPCookieSent:       sctpWait,
+		SCTPCookieReplied:    sctpWait,
+		SCTPCookieWait:       sctpWait,
+		SCTPCookie:           sctpWait,
+		SCTPCookieEchoed:     sctpWait,
+		SCTPEstablished:      900 * time.Second,
+		SCTPShutdownSent:     sctpWait,
+		SCTPShutdownReceived: sctpWait,
+		SCTPShutdownAckSent:  sctpWait,
+		SCTPRejected:         4 * time.Second,
+		SCTPClosed:           sctpWait,
 	}
 }
+
+// sctpWait is a second more than RTO.Max, the longest that an end waits before it sends again (RFC 9260 section 16).
+const sctpWait = 61 * time.Second
 
 // view is whose packets a transition table describes.
 type view uint8
@@ -91,11 +135,21 @@ func viewOf(d Direction, m Marks) view {
 	return input
 }
 
-// next returns the state after a packet of protocol proto with TCP flags in view v.
-func (s State) next(proto uint8, v view, flags uint8) State {
+// first returns the state that a connection of protocol proto has before its first packet.
+func first(proto uint8) State {
+	if proto == stack.ProtoSCTP {
+		return SCTPNone
+	}
+	return None
+}
+
+// next returns the state after a packet of protocol proto with this event (stack.Packet) in view v.
+func (s State) next(proto uint8, v view, event uint8) State {
 	switch proto {
 	case stack.ProtoTCP:
-		return tcpNext[v][tcpEvents[flags&tcpFlagMask]][s&15]
+		return tcpNext[v][tcpEvents[event&tcpFlagMask]][s&15]
+	case stack.ProtoSCTP:
+		return sctpNext[v][sctpEvents[event]][(s-SCTPNone)&15]
 	case stack.ProtoICMP, stack.ProtoICMPv6:
 		return ICMP
 	}

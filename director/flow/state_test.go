@@ -100,7 +100,7 @@ func TestEventOrder(t *testing.T) {
 }
 
 func TestOtherProtocolsHaveOneState(t *testing.T) {
-	for proto, want := range map[uint8]State{stack.ProtoUDP: UDP, stack.ProtoICMP: ICMP, stack.ProtoICMPv6: ICMP, stack.ProtoSCTP: UDP, 50: UDP} {
+	for proto, want := range map[uint8]State{stack.ProtoUDP: UDP, stack.ProtoICMP: ICMP, stack.ProtoICMPv6: ICMP, 50: UDP} {
 		for v := range numViews {
 			for _, from := range []State{None, want} {
 				if got := from.next(proto, v, stack.RST); got != want {
@@ -120,6 +120,9 @@ func TestStateNamesTimeoutsAndActivity(t *testing.T) {
 		{"NONE", 2, false}, {"ESTABLISHED", 900, true}, {"SYN_SENT", 120, true}, {"SYN_RECV", 60, true}, {"FIN_WAIT", 120, false},
 		{"TIME_WAIT", 120, false}, {"CLOSE", 10, false}, {"CLOSE_WAIT", 60, false}, {"LAST_ACK", 30, false}, {"LISTEN", 120, false},
 		{"SYNACK", 120, true}, {"UDP", 300, false}, {"ICMP", 30, false},
+		{"NONE", 2, false}, {"INIT1", 4, false}, {"INIT", 61, false}, {"C-SENT", 61, false}, {"C-REPLIED", 61, false}, {"C-WAIT", 61, false},
+		{"COOKIE", 61, false}, {"C-ECHOED", 61, false}, {"ESTABLISHED", 900, true}, {"S-SENT", 61, false}, {"S-RECEIVED", 61, false},
+		{"S-ACK-SENT", 61, false}, {"REJECTED", 4, false}, {"CLOSED", 61, false},
 	}
 	if len(want) != int(NumStates) {
 		t.Fatal("states without a row here")
@@ -142,11 +145,14 @@ func TestReopens(t *testing.T) {
 			f := uint8(flags)
 			pure := f&stack.SYN != 0 && f&(stack.ACK|stack.RST|stack.FIN) == 0
 			want := pure && (s == TimeWait || s == Close)
-			if got := s.reopens(stack.ProtoTCP, f); got != want {
+			if got := s.reopens(stack.ProtoTCP, f); s < SCTPNone && got != want {
 				t.Errorf("%v, flags %#x: %v", s, f, got)
 			}
 			if s.reopens(stack.ProtoUDP, f) {
 				t.Errorf("UDP reopens in %v", s)
+			}
+			if got := s.reopens(stack.ProtoSCTP, f); s >= SCTPNone && got != (s == SCTPClosed && f == stack.ChunkInit) {
+				t.Errorf("SCTP, %v, chunk %d: %v", s, f, got)
 			}
 		}
 	}

@@ -22,7 +22,7 @@
 //
 // Time is passed in, since any beginning; the table never reads a clock.
 //
-// Not handled here: who may open a connection (only SYN; never RST).
+// Not handled here: who may open a connection (only SYN, INIT; never RST, ABORT).
 package flow
 
 import (
@@ -58,8 +58,8 @@ type Table struct {
 	hash     *hasher
 	entries  *slab[entry]
 	wides    *slab[wideAddrs]
-	pages    *slab[page]       // of entries, by number of page
-	timeouts [16]atomic.Uint32 // ticks, by State
+	pages    *slab[page]                  // of entries, by number of page
+	timeouts [stateMask + 1]atomic.Uint32 // ticks, by State
 	count    func(server uint32, active, inactive int32)
 	max      int64
 	evicted  func(server uint32)
@@ -87,7 +87,7 @@ type shard struct {
 	wheel    wheel
 	hand     uint32 // the bucket where evict looks next
 
-	_ [44]byte // to whole lines
+	_ [52]byte // to whole lines
 }
 
 // shardStats is a shard's part of Stats.
@@ -158,12 +158,12 @@ func (t *Table) find(s *shard, k *key) uint32 {
 	}
 }
 
-// Touch is the fast path: it finds the connection of tuple k seen in direction d, advances its state by the TCP flags (ignored for other
-// protocols), restarts its timer, stores hop when d is Forward, and copies the connection to out. It does not allocate.
+// Touch is the fast path: it finds the connection of tuple k seen in direction d, advances its state by the packet's event (TCP's flags, SCTP's
+// chunk; ignored for other protocols), restarts its timer, stores hop when d is Forward, and copies the connection to out. It does not allocate.
 //
-// Found; Follow, which is Found for a Followed connection's forward packet; Miss; or Reopen for a pure SYN from the client on a connection in TIME_WAIT or CLOSE: that connection, copied to out, was removed,
+// Found; Follow, which is Found for a Followed connection's forward packet; Miss; or Reopen for a pure SYN or an INIT from the client on a connection in TIME_WAIT, CLOSE or CLOSED: that connection, copied to out, was removed,
 // and the caller schedules anew.
-func (t *Table) Touch(k *stack.Tuple, d Direction, tcpFlags uint8, hop Hop, now time.Duration, out *Conn) Result {
+func (t *Table) Touch(k *stack.Tuple, d Direction, event uint8, hop Hop, now time.Duration, out *Conn) Result {
 	var key key
 	t.hash.key(&key, k, d)
 	s := &t.shards[key.shard]
@@ -174,7 +174,7 @@ func (t *Table) Touch(k *stack.Tuple, d Direction, tcpFlags uint8, hop Hop, now 
 		return Miss
 	}
 	e := t.entries.at(i)
-	if d == Forward && e.state.reopens(e.proto, tcpFlags) {
+	if d == Forward && e.state.reopens(e.proto, event) {
 		t.load(e, out)
 		t.remove(s, i)
 		s.stats.reopened++
@@ -190,8 +190,8 @@ func (t *Table) Touch(k *stack.Tuple, d Direction, tcpFlags uint8, hop Hop, now 
 	} else if e.marks&(NoOutput|Unproven) != 0 {
 		t.answered(e)
 	}
-	next := e.state.next(e.proto, viewOf(d, e.marks), tcpFlags)
-	deadline := tickOf(now) + t.timeouts[next&15].Load()
+	next := e.state.next(e.proto, viewOf(d, e.marks), event)
+	deadline := tickOf(now) + t.timeouts[next&stateMask].Load()
 	if next == e.state && deadline >= e.deadline {
 		e.deadline = deadline
 	} else {
@@ -223,7 +223,7 @@ func (t *Table) recount(s *shard, e *entry, next State) {
 	s.stats.states[next]++
 	was, is := e.state.Active(), next.Active()
 	e.state = next
-	if next == Established && e.marks&Unproven != 0 {
+	if next.established() && e.marks&Unproven != 0 {
 		t.prove(e)
 	}
 	if was == is || e.server == NoServer {

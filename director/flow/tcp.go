@@ -8,7 +8,7 @@ import "tapdirector/stack"
 // guesses good enough to choose a timeout and to count a connection as active or not. What a packet means is its first flag in
 // the order RST, SYN, FIN, ACK; a packet with none of them closes the connection.
 
-// event is what a TCP packet means to the tables.
+// event is what a TCP packet means to the tables: a class of flags.
 type event uint8
 
 const (
@@ -88,9 +88,12 @@ var tcpNext = [numViews][numEvents][16]State{
 	},
 }
 
-// reopens reports whether a client's packet with these flags, met in state s, begins a new connection: a pure SYN after the
+// reopens reports whether a client's packet with this event, met in state s, begins a new connection: a pure SYN, or an INIT, after the
 // end of the old one. Without this a client that soon uses a port again would be sent to a server that may be gone, or wait.
-func (s State) reopens(proto, flags uint8) bool {
+func (s State) reopens(proto, event uint8) bool {
 	const meant = stack.SYN | stack.ACK | stack.RST | stack.FIN
-	return proto == stack.ProtoTCP && flags&meant == stack.SYN && (s == TimeWait || s == Close)
+	if !s.over() {
+		return false
+	}
+	return proto == stack.ProtoTCP && event&meant == stack.SYN || proto == stack.ProtoSCTP && event == stack.ChunkInit
 }

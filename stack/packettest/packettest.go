@@ -1,5 +1,5 @@
 // Package packettest builds frames for tests: a packet is a literal of what is special about it, the rest has sane values.
-// It is made of gVisor's headers and full sums only, so it is an independent witness of what package stack does by hand.
+// It is made of gVisor's headers (SCTP, which gVisor has not, apart) and full sums only, so it is an independent witness of what package stack does by hand.
 package packettest
 
 import (
@@ -27,12 +27,13 @@ const (
 	TCP    = 6
 	UDP    = 17
 	ICMPv6 = 58
+	SCTP   = 132
 )
 
 // Spec says what is in a frame. The family is that of Src, which Dst must share; everything else may stay zero.
 type Spec struct {
 	SrcMAC, DstMAC MAC            // zero: the defaults above
-	Src, Dst       netip.AddrPort // addresses; ports for TCP and UDP
+	Src, Dst       netip.AddrPort // addresses; ports for TCP, UDP and SCTP
 	Proto          uint8          // 0: TCP
 	TTL            uint8          // 0: 64
 	DF             bool           // IPv4 "don't fragment"
@@ -50,10 +51,12 @@ type Spec struct {
 	ICMPType, ICMPCode uint8  // ICMP and ICMPv6
 	ICMPID, ICMPSeq    uint16 // the four bytes that follow the ICMP checksum: identifier and sequence of an echo
 
-	Payload []byte
-	NoCsum  bool // UDP: checksum 0
-	Partial bool // leave the L4 checksum to be completed, as a local kernel does
-	GSOSize int  // > 0: a superpacket of segments with so many bytes of payload
+	Tag uint32 // SCTP
+
+	Payload []byte // SCTP: the chunks (see Chunk); none: one of data
+	NoCsum  bool   // UDP: checksum 0
+	Partial bool   // leave the L4 checksum to be completed, as a local kernel does
+	GSOSize int    // > 0: a superpacket of segments with so many bytes of payload
 }
 
 // Frame builds the frame, with checksums and virtio header right.
@@ -166,6 +169,8 @@ func (s *Spec) l4() []byte {
 		return s.udp()
 	case ICMP, ICMPv6:
 		return s.icmp()
+	case SCTP:
+		return s.sctp()
 	}
 	return s.Payload
 }
