@@ -67,10 +67,13 @@ func buildFrame(c *testCase, m *memory, s *step) (link, []byte, error) {
 	}
 	words = strings.Fields(strings.ReplaceAll(strings.Join(words, " "), "=", " ")) // "ttl=1" is "ttl 1", one word for a loop
 	d.spec = packettest.Spec{DF: c.family == 4, ID: usualID, Seq: 1000, Ack: 2000, Payload: []byte("hello")}
-	if c.services[0].proto == "udp" {
-		d.spec.Proto = packettest.UDP
-	} else {
+	switch c.services[0].proto {
+	case "tcp":
 		d.spec.Proto = packettest.TCP
+	case "udp":
+		d.spec.Proto = packettest.UDP
+	default:
+		d.setMessage(uint64(len("hello")))
 	}
 	if err := d.read(words); err != nil {
 		return 0, nil, err
@@ -103,6 +106,11 @@ func (d *draft) read(words []string) error {
 			if flags&(stack.SYN|stack.RST) != 0 {
 				d.spec.Payload = nil
 			}
+			i++
+			continue
+		}
+		if chunks, ok := chunksOf(words[i]); ok {
+			d.setChunks(chunks)
 			i++
 			continue
 		}
@@ -153,7 +161,10 @@ var valueWords = map[string]func(*draft, string) error{
 	"udplen": numeric(func(d *draft, n uint64) {
 		d.onTCP(func(t []byte) { binary.BigEndian.PutUint16(t[udpLen:], uint16(n)) })
 	}),
-	"iplen": numeric(func(d *draft, n uint64) { d.setIPLen(uint16(n)) }),
+	"message":  numeric((*draft).setMessage),
+	"chunklen": numeric(func(d *draft, n uint64) { d.setChunkLen(uint16(n)) }),
+	"bare":     numeric(func(d *draft, n uint64) { d.setBare(int(n)) }),
+	"iplen":    numeric(func(d *draft, n uint64) { d.setIPLen(uint16(n)) }),
 	"version": numeric(func(d *draft, n uint64) {
 		d.later(func(b []byte) []byte { b[ethLen] = b[ethLen]&15 | byte(n)<<4; return b })
 	}),
@@ -268,7 +279,7 @@ func fixIP4(b []byte) {
 // onL4 hands out the L4 header and where its checksum is.
 func (d *draft) onL4(f func(l4 []byte, at int)) {
 	d.later(func(b []byte) []byte {
-		at := map[uint8]int{packettest.TCP: 16, packettest.UDP: 6}[d.spec.Proto]
+		at := map[uint8]int{packettest.TCP: 16, packettest.UDP: 6, packettest.SCTP: sctpSum}[d.spec.Proto]
 		if at == 0 {
 			at = 2 // ICMP
 		}
@@ -332,6 +343,9 @@ func (d *draft) setExt(v string) error {
 func (d *draft) open() {
 	if d.spec.Proto == packettest.TCP {
 		d.spec.Flags, d.spec.Payload = stack.SYN, nil
+	}
+	if d.spec.Proto == packettest.SCTP {
+		d.setChunks(packettest.Chunk(packettest.Init, nil))
 	}
 }
 

@@ -483,6 +483,9 @@ func (p *player) startOf(left time.Duration) string {
 		return "-"
 	}
 	known := []int{2, 3, 10, 30, 60, 120, 300, 900}
+	if p.c.services[0].proto == "sctp" {
+		known = []int{2, 4, 61, 300, 900}
+	}
 	known = append(known, p.c.timeouts[:]...)
 	for _, v := range p.c.services {
 		known = append(known, v.persistent)

@@ -64,7 +64,7 @@ func TestParseScriptMistakes(t *testing.T) {
 		{web + "  sysctl a\n", "expected sysctl"},
 		{"case a\n  server server:1\n", "below a service"},
 		{"case a\n  lb x\n", "below a service"},
-		{"case a\n  service sctp vip:80 rr nat\n", "expected service"},
+		{"case a\n  service dccp vip:80 rr nat\n", "expected service"},
 		{web + "differs b key why\n", "no case is called b"},
 		{web + "differs [ key why\n", "syntax error"},
 	} {

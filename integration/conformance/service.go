@@ -39,8 +39,8 @@ type realServer struct {
 
 // addService reads "service tcp VIP:PORT rr nat WORDS".
 func (c *testCase) addService(w []string) error {
-	if len(w) < 4 || w[0] != "tcp" && w[0] != "udp" || !slices.Contains([]string{"nat", "dr", "tun"}, w[3]) {
-		return errors.New("expected service tcp|udp VIP:PORT[,VIP:PORT] SCHEDULER nat|dr|tun WORDS")
+	if len(w) < 4 || !slices.Contains([]string{"tcp", "udp", "sctp"}, w[0]) || !slices.Contains([]string{"nat", "dr", "tun"}, w[3]) {
+		return errors.New("expected service tcp|udp|sctp VIP:PORT[,VIP:PORT] SCHEDULER nat|dr|tun WORDS")
 	}
 	v := &virtualService{family: c.family, proto: w[0], listen: strings.Split(w[1], ","), scheduler: w[2], method: w[3], mark: len(c.services) + 1}
 	c.services = append(c.services, v)
@@ -244,7 +244,7 @@ func (v *virtualService) which() string {
 	case len(v.listen) > 1:
 		return fmt.Sprintf("-f %d", v.mark)
 	}
-	return map[string]string{"tcp": "-t ", "udp": "-u "}[v.proto] + v.ends()[0].String()
+	return map[string]string{"tcp": "-t ", "udp": "-u ", "sctp": "--sctp-service "}[v.proto] + v.ends()[0].String()
 }
 
 // how are those that say how it works.

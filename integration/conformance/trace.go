@@ -10,6 +10,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 
 	"tapdirector/stack"
+	"tapdirector/stack/packettest"
 )
 
 // A frame as a line of text, from its bytes alone: a second opinion beside package stack. What is not written here is not compared.
@@ -143,7 +144,7 @@ func (w *writer) ip6(p []byte, quoted bool) {
 
 // l4 writes what an IP packet carries. Its checksum can be judged only where all of it is there.
 func (w *writer) l4(proto uint8, ends [2]netip.Addr, b []byte, whole, first bool) {
-	ports := (proto == 6 || proto == 17) && !isGUE(proto, b)
+	ports := (proto == 6 || proto == 17 || proto == packettest.SCTP) && !isGUE(proto, b)
 	if first && ports && len(b) >= 4 {
 		w.add("%s:%d > %s:%d", nameOf(ends[0]), binary.BigEndian.Uint16(b), nameOf(ends[1]), binary.BigEndian.Uint16(b[2:]))
 	} else {
@@ -156,6 +157,11 @@ func (w *writer) l4(proto uint8, ends [2]netip.Addr, b []byte, whole, first bool
 		w.tcp(b)
 	case first && proto == 17 && len(b) >= 8:
 		w.udp(b)
+	case first && proto == packettest.SCTP && len(b) >= sctpHeader:
+		w.sctp(b)
+		if !whole {
+			w.add("sum %#08x", binary.LittleEndian.Uint32(b[sctpSum:]))
+		}
 	case first && (proto == 1 || proto == 58) && len(b) >= 8:
 		w.icmp(b, proto == 58)
 	default:
@@ -216,6 +222,10 @@ func (w *writer) payload(b []byte) {
 
 // sum says when the L4 checksum is missing or wrong, and by how much: an edit keeps the error as it was.
 func (w *writer) sum(proto uint8, ends [2]netip.Addr, b []byte) {
+	if proto == packettest.SCTP {
+		w.sumOfSCTP(b)
+		return
+	}
 	at := map[uint8]int{6: 16, 17: 6, 1: 2, 58: 2}[proto]
 	if at == 0 || len(b) < at+2 {
 		return

@@ -118,12 +118,12 @@ func (u *us) Busy() bool {
 	return parked > gone
 }
 
+// protocolNames are LVS's.
+var protocolNames = map[uint8]string{stack.ProtoTCP: "TCP", stack.ProtoUDP: "UDP", stack.ProtoSCTP: "SCTP"}
+
 func (u *us) Conns() (list []connection, err error) {
 	u.director.Connections(func(c *flow.Conn, left time.Duration) bool {
-		conn := connection{state: c.State.String(), expires: left, proto: "TCP"}
-		if c.Proto == stack.ProtoUDP {
-			conn.proto = "UDP"
-		}
+		conn := connection{state: c.State.String(), expires: left, proto: protocolNames[c.Proto]}
 		conn.client = addrPort(c.Client, c.ClientPort)
 		conn.virtual = addrPort(c.Virtual, c.VirtualPort)
 		conn.real = addrPort(c.Server, c.ServerPort)
