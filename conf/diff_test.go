@@ -94,10 +94,13 @@ func TestSummary(t *testing.T) {
 // TestDiffNamesKeys: every field of a Config is named as lb.toml names it, so that who reads the line finds the key.
 func TestDiffNamesKeys(t *testing.T) {
 	derived := []string{"next hop", "iface", "quicid_length", "servers"} // what follows from keys, or is told apart
-	for _, s := range []any{Interface{}, Service{}, Server{}, Limits{}, Timeouts{}, Tunnel{}} {
+	for _, s := range []any{Interface{}, Service{}, Server{}, Limits{}, Timeouts{}, SCTPTimeouts{}, Tunnel{}} {
 		typ := reflect.TypeOf(s)
 		for i := range typ.NumField() {
 			key := field{name: typ.Field(i).Name}.key()
+			if typ.Field(i).Anonymous {
+				continue // has a place of its own in this list
+			}
 			if slices.Contains(derived, key) || typ == reflect.TypeFor[Tunnel]() || key == "tunnel" || key == "tunnel_kind" {
 				continue
 			}
@@ -140,6 +143,18 @@ func TestMatch(t *testing.T) {
 	} {
 		if got := Match(old, c.new); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// A state of SCTP is named like those of TCP.
+func TestDiffOfSCTPTimeout(t *testing.T) {
+	old, now := mustParse(t, good), mustParse(t, good+"\n[timeouts]\nsctp = 100\nsctp_cookie_sent = 7\n")
+	d := Diff(old, now)
+	got := d.Summary()
+	for _, want := range []string{"sctp 15m0s -> 1m40s", "sctp_cookie_sent 1m1s -> 7s"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q, want %q in it", got, want)
 		}
 	}
 }
