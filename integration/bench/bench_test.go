@@ -132,7 +132,7 @@ func TestOptions(t *testing.T) {
 		{"-family 6 -queues 1", func(o *options) bool { return o.family == 6 && o.queues == 1 }},
 		{"", func(o *options) bool { return len(o.peers) == len(peers) && len(o.figures) == len(figures) }},
 		{"-peers dr,wire", func(o *options) bool { return slices.Equal(peerKeys(o.peers), []string{"wire", "dr"}) }},
-		{"", func(o *options) bool { return slices.Equal(o.modes(), []string{"up", "down", "flood", "conn", "rtt"}) }},
+		{"", func(o *options) bool { return slices.Equal(o.modes(), []string{"up", "down", "segments", "flood", "flood8", "flood64", "flood4096", "conn", "rtt"}) }},
 		{"-peers nat,nat@old -versus /builds/old", func(o *options) bool { return slices.Equal(peerKeys(o.peers), []string{"nat", "nat@old"}) }},
 		{"-figures rtt-p99", func(o *options) bool { return slices.Equal(o.modes(), []string{"rtt"}) }},
 	} {
@@ -179,6 +179,7 @@ func testLoad(t *testing.T, at netip.AddrPort) {
 	l := load{to: at, warm: time.Millisecond, span: 20 * time.Millisecond}
 	for mode, figures := range map[string][]string{
 		"up": {figureUp}, "down": {figureDown}, "conn": {figureConn}, "rtt": {figureP50, figureP99}, "flood": nil,
+		"segments": {figureSeg}, "flood8": nil, "flood64": nil,
 	} {
 		got, err := loads[mode](&l)
 		if err != nil {

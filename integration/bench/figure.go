@@ -14,7 +14,11 @@ type figure struct {
 const (
 	figureUp   = "tcp-up"
 	figureDown = "tcp-down"
+	figureSeg  = "tcp-small"
 	figureUDP  = "udp-small"
+	figureU8   = "udp-small-8"
+	figureU64  = "udp-small-64"
+	figureU4k  = "udp-small-4096"
 	figureConn = "tcp-conn"
 	figureP50  = "rtt-p50"
 	figureP99  = "rtt-p99"
@@ -24,7 +28,11 @@ const (
 var figures = []figure{
 	{Key: figureUp, Title: "bulk TCP, client to server", Unit: "Gbit/s", Aim: 0.8, digits: 2},
 	{Key: figureDown, Title: "bulk TCP, server to client", Unit: "Gbit/s", Aim: 0.8, digits: 2},
-	{Key: figureUDP, Title: "18-byte datagrams, one flow, at the socket", Unit: "packets/s", Aim: 0.8},
+	{Key: figureSeg, Title: "TCP in segments of 88 bytes, client to server", Unit: "Mbit/s", digits: 1},
+	{Key: figureUDP, Title: "18-byte datagrams, one flow, at the socket", Unit: "packets/s", Aim: 3},
+	{Key: figureU8, Title: "18-byte datagrams, 8 flows in turn, at the socket", Unit: "packets/s", Aim: 0.95},
+	{Key: figureU64, Title: "18-byte datagrams, 64 flows in turn, at the socket", Unit: "packets/s", Aim: 0.95},
+	{Key: figureU4k, Title: "18-byte datagrams, 4,096 flows in turn, at the socket", Unit: "packets/s", Aim: 0.95},
 	{Key: figureConn, Title: "connect, 1 byte each way, close", Unit: "connections/s"},
 	{Key: figureP50, Title: "1-byte round trip, p50", Unit: "µs", Lower: true, Aim: 1.2, digits: 1},
 	{Key: figureP99, Title: "1-byte round trip, p99", Unit: "µs", Lower: true, digits: 1},

@@ -145,7 +145,10 @@ func (l *lab) measure(ctx context.Context) (map[string]float64, error) {
 	}
 	for _, mode := range l.o.modes() {
 		run := l.client
-		if mode == "flood" {
+		switch mode {
+		case "segments":
+			run = l.segments
+		case "flood", "flood8", "flood64", "flood4096":
 			run = l.flood
 		}
 		figures, err := run(ctx, mode, l.o.warm, l.o.span)
@@ -159,7 +162,8 @@ func (l *lab) measure(ctx context.Context) (map[string]float64, error) {
 
 // modesOf says which client a figure comes from.
 var modesOf = map[string]string{
-	figureUp: "up", figureDown: "down", figureUDP: "flood", figureConn: "conn", figureP50: "rtt", figureP99: "rtt",
+	figureUp: "up", figureDown: "down", figureUDP: "flood", figureSeg: "segments",
+	figureU8: "flood8", figureU64: "flood64", figureU4k: "flood4096", figureConn: "conn", figureP50: "rtt", figureP99: "rtt",
 }
 
 // modes are the clients that the wanted figures need, each once.
@@ -202,7 +206,22 @@ func (l *lab) flood(ctx context.Context, mode string, warm, span time.Duration) 
 	if failed := <-sent; failed != nil || err != nil {
 		return nil, errors.Join(failed, err)
 	}
-	return map[string]float64{figureUDP: rate}, nil
+	for figure, m := range modesOf {
+		if m == mode {
+			return map[string]float64{figure: rate}, nil
+		}
+	}
+	return nil, fmt.Errorf("%s is no figure's", mode)
+}
+
+// segments runs a client without offload, as one behind a wire: what it sends comes to the peer segment by segment.
+func (l *lab) segments(ctx context.Context, mode string, warm, span time.Duration) (figures map[string]float64, err error) {
+	client := l.world.Plan().Client.Name
+	if err := l.world.SetOffload(client, false); err != nil {
+		return nil, err
+	}
+	figures, err = l.client(ctx, mode, warm, span)
+	return figures, errors.Join(err, l.world.SetOffload(client, true))
 }
 
 // arrivals is how many datagrams a second reach the server's socket.

@@ -25,16 +25,18 @@ const afterSpan = 200 * time.Millisecond
 type load struct {
 	to         netip.AddrPort
 	warm, span time.Duration
+	mss        int // of TCP, options included; 0: the link's
 }
 
 // loads are the clients by name; each returns figures.
 var loads = map[string]func(*load) (map[string]float64, error){
-	"up": (*load).up, "down": (*load).down, "rtt": (*load).rtt, "conn": (*load).conn, "flood": (*load).flood,
+	"up": (*load).up, "down": (*load).down, "segments": (*load).segments, "rtt": (*load).rtt, "conn": (*load).conn,
+	"flood": (*load).flood, "flood8": flows(8), "flood64": flows(64), "flood4096": flows(4096),
 }
 
 // open connects and asks.
 func (l *load) open(mode byte) (int, error) {
-	fd, err := dial(l.to, unix.SOCK_STREAM)
+	fd, err := dial(l.to, unix.SOCK_STREAM, l.mss)
 	if err != nil {
 		return -1, err
 	}
@@ -61,6 +63,13 @@ func (l *load) up() (map[string]float64, error) {
 	}
 	n, took := binary.BigEndian.Uint64(buf), binary.BigEndian.Uint64(buf[8:])
 	return bulk(figureUp, int64(n), time.Duration(took))
+}
+
+// segments is up in segments that carry 88 bytes: 12 of the 100 are the time stamp's.
+func (l *load) segments() (map[string]float64, error) {
+	small := load{l.to, l.warm, l.span, 100}
+	figures, err := small.up()
+	return map[string]float64{figureSeg: figures[figureUp] * 1000}, err
 }
 
 // down receives bulk and counts.
@@ -134,7 +143,7 @@ func (l *load) conn() (map[string]float64, error) {
 
 // once makes one connection.
 func (l *load) once(b []byte) error {
-	fd, err := dial(l.to, unix.SOCK_STREAM)
+	fd, err := dial(l.to, unix.SOCK_STREAM, 0)
 	if err != nil {
 		return err
 	}
@@ -148,7 +157,7 @@ func (l *load) once(b []byte) error {
 
 // flood sends small datagrams of one flow as fast as the socket takes them; who counts is the receiver.
 func (l *load) flood() (map[string]float64, error) {
-	fd, err := dial(l.to, unix.SOCK_DGRAM)
+	fd, err := dial(l.to, unix.SOCK_DGRAM, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -159,4 +168,24 @@ func (l *load) flood() (map[string]float64, error) {
 		}
 	}
 	return nil, nil
+}
+
+// flows returns a flood of n flows that take turns, datagram by datagram.
+func flows(n int) func(*load) (map[string]float64, error) {
+	return func(l *load) (map[string]float64, error) {
+		fds := make([]int, n)
+		for i := range fds {
+			var err error
+			if fds[i], err = dial(l.to, unix.SOCK_DGRAM, 0); err != nil {
+				return nil, err
+			}
+		}
+		b := make([]byte, datagramLen)
+		for i, end := 0, time.Now().Add(l.warm+l.span+afterSpan); i%messages > 0 || time.Now().Before(end); i++ {
+			if _, err := call(unix.SYS_WRITE, fds[i%n], b); err != nil && err != unix.ECONNREFUSED && err != unix.ENOBUFS && err != unix.EAGAIN {
+				return nil, err
+			}
+		}
+		return nil, nil
+	}
 }

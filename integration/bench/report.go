@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -146,7 +147,7 @@ func (r *row) numbers() []string {
 		if r.figure.Lower {
 			n[4] = "≤ "
 		}
-		n[4] += number(r.Aim, 1)
+		n[4] += strconv.FormatFloat(r.Aim, 'g', -1, 64)
 		if *r.Reached {
 			n[5] = "reached"
 		}

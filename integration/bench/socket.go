@@ -61,14 +61,17 @@ func listen(at netip.AddrPort) (int, error) {
 	return fd, err
 }
 
-// dial connects a socket.
-func dial(to netip.AddrPort, kind int) (int, error) {
+// dial connects a socket; one of TCP with segments of at most mss bytes, if that is not 0.
+func dial(to netip.AddrPort, kind, mss int) (int, error) {
 	fd, err := openSocket(to.Addr(), kind)
 	if err != nil {
 		return -1, err
 	}
 	if kind == unix.SOCK_STREAM {
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	}
+	if err == nil && mss > 0 {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, mss)
 	}
 	if err == nil {
 		err = unix.Connect(fd, sockaddr(to))

@@ -91,6 +91,21 @@ func (w *World) AddTAP(name, lan string) error {
 	return w.Attach(name, lan)
 }
 
+// SetOffload switches all offloads of a host's links on or off, at both ends of their cables.
+func (w *World) SetOffload(host string, on bool) error {
+	for _, h := range w.hosts {
+		if h.Name != host {
+			continue
+		}
+		for i, leg := range h.plan.Legs {
+			if err := errors.Join(h.setOffload(legName(i), on), w.director.setOffload(portName(host, leg.LAN), on)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // Address gives a link of the namespace an address.
 func (n *Namespace) Address(link string, p netip.Prefix) error { return n.address(link, p) }
 

@@ -5,7 +5,6 @@ package netlab
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"sync/atomic"
@@ -93,18 +92,11 @@ func mergeWorld(t *testing.T, s integration.Spec) *World {
 	return w
 }
 
-// withoutOffload takes all offloads from a host's links, at both ends.
+// withoutOffload takes all offloads from a host's links.
 func (w *World) withoutOffload(t *testing.T, host string) {
 	t.Helper()
-	for _, h := range w.hosts {
-		if h.Name != host {
-			continue
-		}
-		for i, leg := range h.plan.Legs {
-			if err := errors.Join(h.setOffload(legName(i), false), w.director.setOffload(portName(host, leg.LAN), false)); err != nil {
-				t.Fatal(err)
-			}
-		}
+	if err := w.SetOffload(host, false); err != nil {
+		t.Fatal(err)
 	}
 }
 
