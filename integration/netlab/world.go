@@ -220,6 +220,14 @@ func (w *World) Servers() []*app.Server { return w.servers }
 // Counters returns the director's counters; nil when it is a process of its own.
 func (w *World) Counters() []director.Counter { return w.running.counters() }
 
+// Director returns the director; nil when it is a process of its own.
+func (w *World) Director() *director.Director {
+	if h, ok := w.running.(*here); ok {
+		return h.Director
+	}
+	return nil
+}
+
 // Namespace returns the namespace of a host: "client", "director", "s1"; nil when there is none of that name.
 func (w *World) Namespace(name string) *Namespace {
 	if name == w.director.Name {

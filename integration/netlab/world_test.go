@@ -23,6 +23,18 @@ import (
 // asDirector makes the test binary the director of the child tests (TestMain).
 const asDirector = "NETLAB_TEST_IS_DIRECTOR"
 
+// What runs where real kernels are both ends, each in both families:
+//
+//	method    TCP, UDP, 60 KB in fragments         SCTP           802.1Q           a path's MTU, from routers
+//	nat       TestWorlds                           uml.TestSCTP   uml.TestTagged   TestPathMTU
+//	dr        TestWorlds                           uml.TestSCTP   uml.TestTagged   TestPathMTU (on the client's side: to the servers there is no router)
+//	tun       TestWorlds (a program of ours        uml.TestSCTP   uml.TestTagged   TestPathMTU
+//	          unwraps), uml.TestTunnels (a kernel:
+//	          ipip, gre, gue, inner by outer family)
+//	fullnat   TestWorlds                           uml.TestSCTP   uml.TestTagged   TestPathMTU
+//
+// On the host's kernel, which may be without 802.1Q, the trunks of TestWorlds have a switch of ours; the tests of uml run in a guest's kernel.
+
 // TestWorlds runs the table of every world over kernels: method, family, arms, offload. With offload 100 MB go each way, without it less:
 // forty times the frames for each byte.
 func TestWorlds(t *testing.T) {

@@ -4,6 +4,8 @@
 //	ends serve NAME NETWORK ADDRESS...           answer at each address until killed; prints "serving" when all listen
 //	ends talk NETWORK ADDRESS BYTES...           for each three: ask who is there, send and fetch that many bytes; prints the answers
 //
+//	ends hold NETWORK ADDRESS                    ask who is there, print the answer, and keep the connection open until SIGTERM
+//
 // A network is tcp, udp or sctp. It is for Linux only, and linked statically: a guest's root is the host's, but that is nothing to rely on.
 package main
 
@@ -14,7 +16,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/signal"
 	"strconv"
+	"syscall"
 	"time"
 
 	"tapdirector/integration/app"
@@ -27,12 +31,14 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("usage: ends serve NAME NETWORK ADDRESS... | ends talk NETWORK ADDRESS BYTES...")
+var errUsage = errors.New("usage: ends serve NAME NETWORK ADDRESS... | ends talk NETWORK ADDRESS BYTES... | ends hold NETWORK ADDRESS")
 
 func run(args []string) error {
 	switch {
 	case len(args) >= 4 && args[0] == "serve":
 		return serve(args[1], args[2], args[3:])
+	case len(args) == 3 && args[0] == "hold":
+		return hold(args[1], args[2])
 	case len(args) >= 4 && len(args)%3 == 1 && args[0] == "talk":
 		for i := 1; i < len(args); i += 3 {
 			n, err := strconv.ParseInt(args[i+2], 10, 64)
@@ -46,6 +52,22 @@ func run(args []string) error {
 		return nil
 	}
 	return errUsage
+}
+
+// hold is a client that stays.
+func hold(network, at string) error {
+	conn, err := dial(network, at)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGTERM)
+	if err := say(app.NewClient(conn, waitLimit).Who()); err != nil {
+		return err
+	}
+	<-told
+	return nil
 }
 
 // serve answers at every address.

@@ -63,6 +63,9 @@ func socketSCTP(ap netip.AddrPort, with func(fd int, sa unix.Sockaddr) error) (*
 		return nil, fmt.Errorf("socket: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "sctp")
+	if family == unix.AF_INET6 { // or the association would have IPv4 addresses as well
+		unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+	}
 	if err := with(fd, sa); err != nil {
 		f.Close()
 		return nil, err
