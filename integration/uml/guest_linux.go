@@ -231,7 +231,7 @@ func (g *Guest) File(text string) (path string, err error) {
 
 // ReadFile reads a file of the guest's, without a program: those are dear in a guest.
 func (g *Guest) ReadFile(path string) (string, error) {
-	lines, err := g.Run(`while read -r l; do echo "$l"; done < ` + path)
+	lines, err := g.Run(`while IFS= read -r l; do echo "$l"; done < ` + path)
 	return strings.Join(lines, "\n"), err
 }
 
@@ -256,7 +256,7 @@ func (g *Guest) read() (said []string, err error) {
 // haltLimit is how long a guest may take to power off.
 const haltLimit = 3 * time.Second
 
-// Close powers the guest off and removes its files.
+// Close powers the guest off and removes its files. It may be called twice.
 func (g *Guest) Close() error {
 	if g.ended != nil {
 		g.in.SetWriteDeadline(time.Now().Add(time.Second))
@@ -267,6 +267,7 @@ func (g *Guest) Close() error {
 			g.cmd.Process.Kill()
 			<-g.ended
 		}
+		g.ended = nil
 	}
 	for _, f := range []*os.File{g.in, g.outFile, g.console} {
 		if f != nil {

@@ -39,6 +39,8 @@ var tunnelKinds = []tunnelKind{
 	{"gre", 12, `tunnel = "gre"`, unix.IPPROTO_GRE, 4, map[string]string{"4in4": "gre0", "6in4": "gre0", "4in6": "ip6gre0", "6in6": "ip6gre0"}},
 	{"gre-csum", 13, "tunnel = \"gre\"\ntunnel_csum = true", unix.IPPROTO_GRE, 8, map[string]string{"4in4": "gre1", "6in4": "gre1", "4in6": "gre2", "6in6": "gre2"}},
 	{"gue", 14, "tunnel = \"gue\"\ntunnel_csum = false", unix.IPPROTO_UDP, 12, map[string]string{"4in4": "tunl0", "6in4": "sit0", "4in6": "ip6tnl0", "6in6": "ip6tnl0"}},
+	{"ipip-cut", 16, "tunnel = \"ipip\"\npmtu_disc = false", 0, 0, map[string]string{"4in4": "tunl0", "6in4": "sit0", "4in6": "ip6tnl0", "6in6": "ip6tnl0"}},
+	{"gue-cut", 17, "tunnel = \"gue\"\npmtu_disc = false", unix.IPPROTO_UDP, 12, map[string]string{"4in4": "tunl0", "6in4": "sit0", "4in6": "ip6tnl0", "6in6": "ip6tnl0"}},
 	{"gue-csum", 15, "tunnel = \"gue\"\ntunnel_csum = true", unix.IPPROTO_UDP, 12, map[string]string{"4in4": "tunl0", "6in4": "sit0", "4in6": "ip6tnl0", "6in6": "ip6tnl0"}},
 }
 
@@ -81,8 +83,11 @@ func (c tunnelCase) families() string { return fmt.Sprintf("%din%d", c.inner, c.
 // rip is the server's address.
 func (c tunnelCase) rip() netip.Addr { return host(c.outer, integration.Int, c.host) }
 
-// mtu is what fits inside on a LAN of 1500.
+// mtu is what fits inside on a LAN of 1500, as far as the client is told.
 func (c tunnelCase) mtu() int {
+	if strings.Contains(c.keys, "pmtu_disc = false") {
+		return 1500 // not at all: the outer packets are cut, and the server's kernel puts them together
+	}
 	return 1500 - map[int]int{4: 20, 6: 40}[c.outer] - c.overhead
 }
 
@@ -245,6 +250,9 @@ func outer(f []byte) (proto uint8, dst netip.Addr) {
 		return f[23], dst
 	case len(f) >= 54 && f[12] == 0x86 && f[13] == 0xdd:
 		dst, _ = netip.AddrFromSlice(f[38:54])
+		if f[20] == unix.IPPROTO_FRAGMENT && len(f) > 54 {
+			return f[54], dst
+		}
 		return f[20], dst
 	}
 	return 0, dst
