@@ -16,6 +16,8 @@
 //   - the IPv6 flow label, which is 0 in every frame of a script: a sender's choice (RFC 6437)
 //   - the seconds that a connection has left, written as the timeout they were counted down from
 //   - frames of one step that leave by different links, whose order nobody sees
+//   - what is sent in fragments, where a script has "pieces": put together again on both sides, what arrives is compared (pieces.go)
+//   - the identification of a tunnel's outer packet, and GUE's source port, a hash (encap.go)
 //   - where a scheduler begins its cycle, where a script says "from anywhere": LVS's place depends on the order in which its administrator typed
 //
 // LVS's list of servers is newest first: the servers of a script are typed in reverse.
@@ -23,5 +25,5 @@
 // LVS's traces are kept in the folder lvs, so that go test compares us with them without LVS; make conformance boots LVS, compares with it,
 // and says when what it did is not what was kept. The cases are data: see cases/README.md for the notation.
 //
-// Not handled: what needs time to pass (expiry is read from the tables), many queues, superpackets, more than one worker.
+// Not handled: what needs minutes to pass (expiry is read from the tables), many queues, superpackets, more than one worker.
 package main
