@@ -49,8 +49,11 @@ func (w *worker) admit(s *service) (Verdict, bool) {
 
 // evicted is the connection table's report that a connection of the server made room for another; it is called with a shard locked.
 func (d *Director) evicted(id uint32) {
-	if id != flow.NoServer {
-		d.view.Load().servers[id].service.evicted.Add(1)
+	if id == flow.NoServer {
+		return
+	}
+	if s := d.view.Load().servers[id]; s != nil {
+		s.service.evicted.Add(1)
 	}
 }
 

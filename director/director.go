@@ -143,6 +143,9 @@ func (d *Director) count(id uint32, active, inactive int32) {
 		return
 	}
 	s := d.view.Load().servers[id]
+	if s == nil {
+		return // it is forgotten, and so is the connection in a moment (sweepConnections)
+	}
 	s.Active.Add(active)
 	s.Inactive.Add(inactive)
 	n := active + inactive

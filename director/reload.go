@@ -246,17 +246,20 @@ var removals = map[string]removal{"keep": keeps, "expire": expires, "reset": res
 // sweepLocked ends what has to end of servers that are gone. prev is the view before: templates that are found by another key now end as well.
 func (d *Director) sweepLocked(prev, v *view) {
 	d.sweepTemplates(prev, v)
-	d.sweepConnections(v)
+	if len(prev.gone)+len(v.gone) > 0 {
+		d.sweepConnections(v)
+	}
 }
 
 func (d *Director) sweepConnections(v *view) {
-	if len(v.gone) == 0 {
-		d.reloading.left = false
-		return
-	}
 	fates := make([]removal, len(v.servers))
-	for _, s := range v.gone {
-		fates[s.id] = removals[s.service.conf.OnServerRemoved]
+	for id, s := range v.servers {
+		switch {
+		case s == nil:
+			fates[id] = expires // made at the very moment in which the server was found spent
+		case s.gone:
+			fates[id] = removals[s.service.conf.OnServerRemoved]
+		}
 	}
 	ended, left := d.table.Sweep(flow.Sweep{
 		Of: func(server uint32, proto uint8) bool {

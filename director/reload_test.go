@@ -7,12 +7,14 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"tapdirector/conf"
 	"tapdirector/stack"
 	"tapdirector/stack/packettest"
+	"tapdirector/tap"
 )
 
 // reload makes the world one of spec s.
@@ -358,5 +360,115 @@ func TestReloadIsBounded(t *testing.T) {
 	}
 	if after := heap(); after > before+4<<20 {
 		t.Errorf("%d bytes of heap after 3000 reloads, %d after 300", after, before)
+	}
+}
+
+// A worker that is in a batch has the view from before: a reload waits for it, so a connection that it makes to a server that is being removed is swept too,
+// and none is made to a new server before all know it.
+func TestReloadWaitsForWorkers(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, family int) {
+		w := newWorld(t, worldSpec{family: family})
+		before := w.view.Load()
+		k := w.worker(ext) // with the view that is in force
+		k.epoch.begin()
+		s := w.with(3, "")
+		text := strings.Replace((&s).toml(), w.spec.server(0).String(), netip.AddrPortFrom(w.spec.addr(2, 50), 8000).String(), 1)
+		text = strings.Replace(text, "mac = "+fmt.Sprintf("%q", mac(serverMAC(0))), fmt.Sprintf("mac = %q", mac(serverMAC(9))), 1)
+		c, err := conf.Parse(strings.NewReader(text), "lb.toml")
+		w.must(err)
+		done := make(chan error, 1)
+		go func() { done <- w.Reload(c) }()
+		until(t, "the new server is introduced", func() bool { return w.view.Load() != before })
+		if v := w.view.Load(); len(v.servers) != 4 || len(v.ordered[0].servers) != 3 || v.ordered[0].servers[0] != before.ordered[0].servers[0] {
+			t.Error("new connections may go to the new server though a worker does not know it")
+		}
+		f := w.fromPort(1000, stack.SYN).Frame()
+		if v := k.step(&f); v != ForwardedNAT || k.view != before {
+			t.Fatalf("the worker with the former view: %v", v)
+		}
+		k.flush()
+		select {
+		case err := <-done:
+			t.Fatalf("the reload did not wait: %v", err)
+		default:
+		}
+		k.epoch.end()
+		w.must(<-done)
+		if v, _ := w.step(ext, w.fromPort(1000, stack.ACK).Frame()); v != SentReset {
+			t.Errorf("a connection that was made to the removed server meanwhile: %v, want %v", v, SentReset)
+		}
+		if n := w.counter("connections_swept"); n != 1 {
+			t.Errorf("%d connections swept, want 1", n)
+		}
+	})
+}
+
+// An epoch passes when who was in a batch has left it, also when the next one has begun; not before, and not for ever.
+func TestEpoch(t *testing.T) {
+	var e epoch
+	long := time.Now().Add(time.Hour)
+	if !e.passes(long) {
+		t.Error("nobody was there, and it did not pass")
+	}
+	e.begin()
+	if e.passes(time.Now()) {
+		t.Error("it passed somebody who was there")
+	}
+	passed := make(chan bool)
+	go func() { passed <- e.passes(long) }()
+	for range 1000 {
+		e.end()
+		e.begin()
+	}
+	e.end()
+	if !<-passed {
+		t.Error("it did not pass")
+	}
+}
+
+// Reloads, traffic in every direction and the janitor, all at once: no connection of a server that stays moves or ends. For the race detector above all.
+func TestReloadRace(t *testing.T) {
+	for _, method := range methodsThatReload {
+		t.Run(method, func(t *testing.T) {
+			bothFamilies(t, func(t *testing.T, family int) {
+				service := "persistence_timeout = \"5m\"\npersistence_prefix4 = 32\n"
+				w := newWorld(t, worldSpec{family: family, method: method, service: service})
+				stop := make(chan struct{})
+				var all sync.WaitGroup
+				all.Go(func() {
+					for {
+						select {
+						case <-stop:
+							return
+						default:
+							w.tidy(w.clock())
+							w.Counters()
+						}
+					}
+				})
+				all.Go(func() {
+					defer close(stop)
+					for i := range 150 {
+						if err := w.reload(w.with([]int{3, 1, 2, 3, 2}[i%5], service)); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+				k := w.workers[ext]
+				for port := uint16(1); ; port++ {
+					select {
+					case <-stop:
+						all.Wait()
+						if n := w.Verdicts()["drop-panic"]; n != 0 {
+							t.Errorf("%d panics", n)
+						}
+						return
+					default:
+					}
+					syn, ack, old := w.fromPort(1000+port%5000, stack.SYN).Frame(), w.fromPort(1000+port%5000, stack.ACK).Frame(), w.fromPort(1000, stack.ACK).Frame()
+					k.batch([]tap.Frame{syn, ack, old})
+				}
+			})
+		})
 	}
 }

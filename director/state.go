@@ -119,7 +119,11 @@ func (w *worker) ofTemplate(s *service, k *persist.Key, l persist.Lease) *server
 
 // release gives back the template of a connection that is no more, or never was.
 func (d *Director) release(c *flow.Conn, now time.Duration) {
-	k := d.view.Load().servers[c.ServerID].service.templateKey(c.Client)
+	srv := d.view.Load().servers[c.ServerID]
+	if srv == nil {
+		return // it was forgotten the moment its last connection was counted out, and its templates before
+	}
+	k := srv.service.templateKey(c.Client)
 	d.templates.Release(&k, c.ServerID, now)
 }
 
