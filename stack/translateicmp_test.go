@@ -60,6 +60,7 @@ func TestErrorAcross(t *testing.T) {
 				"TCP": {Flags: ACK, DF: true, Payload: pattern(1500 - fam.hdrLen - 20)}, "UDP": {Proto: ProtoUDP, DF: true, Payload: pattern(100)},
 			} {
 				t.Run(fmt.Sprintf("%s %d/%d %#x %s", fam.name, c.typ, c.code, c.rest, name), func(t *testing.T) {
+					c := c
 					if c.typ == 3 && c.code == 4 && c.rest == 0 && name == "UDP" && fam.name == "IPv4" {
 						c.wantRest = 1280 // of a packet of 128 bytes no plateau tells anything
 					}

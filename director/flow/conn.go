@@ -29,7 +29,7 @@ func (m Method) replies() bool { return m != DR && m != TUN }
 
 // HidesClient reports whether the server does not see the client's address, but one of ours and a port of ours.
 func (m Method) HidesClient() bool {
-	return m == Masquerade || m == FullNAT || m == FullNATTOA || m == FullNATFTP
+	return m == Masquerade || m == FullNAT || m == FullNATTOA || m == FullNATFTP || m == Across || m == AcrossTOA
 }
 
 // Direction is which end of a connection sent a packet.
