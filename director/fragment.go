@@ -128,7 +128,7 @@ func (w *worker) spoils() bool {
 // unsummable reports whether the packet in hand is a fragment of SCTP whose ports w.conn would change.
 func (w *worker) unsummable() bool {
 	c := &w.conn
-	return w.p.Proto == stack.ProtoSCTP && w.p.Fragment && (c.ServerPort != c.VirtualPort || c.Method.HidesClient())
+	return w.p.Proto == stack.ProtoSCTP && w.p.Fragment && (c.ServerPort != c.VirtualPort || c.LocalPort != c.ClientPort || c.Method.HidesClient())
 }
 
 // wayOf tells the way of a datagram from its first fragment, which was sent from one address to another, got verdict v, and has left its connection, if

@@ -402,3 +402,40 @@ func TestSCTPMasquerade(t *testing.T) {
 		}
 	})
 }
+
+// Between the families the checksum knows of no addresses; a quoted one is edited too. What checksums are, w.step looks at.
+func TestSCTPAcross(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, family int) {
+		spec := acrossSpec(family)
+		spec.proto = "sctp"
+		w := newWorld(t, spec)
+		v, left := w.step(ext, w.chunk(packettest.Init).Frame())
+		p, f := w.one(v, left, ForwardedFullNAT, in)
+		if endpoint(p.Dst, p.DstPort) != w.spec.server(0) || p.Event != stack.ChunkInit {
+			t.Errorf("server gets %s", stack.Describe(f.Bytes()))
+		}
+		v, left = w.step(in, w.reply(&f, packettest.InitAck).Frame())
+		q, g := w.one(v, left, RepliedFullNAT, ext)
+		if endpoint(q.Src, q.SrcPort) != w.spec.vip() || endpoint(q.Dst, q.DstPort) != w.spec.client() || q.Event != stack.ChunkInitAck {
+			t.Errorf("client gets %s", stack.Describe(g.Bytes()))
+		}
+		e := w.answerTo(&f, 0)
+		e.Proto, e.ICMPType, e.ICMPCode, e.Payload = packettest.ICMP, 3, 1, f.Bytes()[14:]
+		if e.Src.Addr().Is6() {
+			e.Proto, e.ICMPType, e.ICMPCode = packettest.ICMPv6, 1, 3
+		}
+		v, left = w.step(in, e.Frame())
+		p, g = w.one(v, left, RelayedICMP, ext)
+		sent, parsed := w.chunk(packettest.Init).Frame(), stack.Packet{}
+		if stack.Parse(&sent, &parsed); !p.Inner(g.Bytes(), &q) || !bytes.Equal(g.Bytes()[q.L4:], sent.Bytes()[parsed.L4:]) {
+			t.Errorf("the client is told of\n%x, it sent\n%x", g.Bytes()[q.L4:], sent.Bytes()[parsed.L4:])
+		}
+		if family == 4 {
+			first := w.chunk(packettest.Init)
+			first.MF, first.DF, first.Payload = true, false, packettest.Chunk(packettest.Init, make([]byte, 80))
+			if v, _ := w.step(ext, first.Frame()); v != DropSCTPFragment {
+				t.Errorf("first fragment: %v", v)
+			}
+		}
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"flag"
 	"fmt"
+	"hash/crc32"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -126,6 +127,8 @@ func mendChecksums(f *tap.Frame) {
 func mendTransport(h tap.Header, proto uint8, l4 []byte, pseudo func(uint16) uint16) {
 	seed, at := pseudo(uint16(len(l4))), 0
 	switch proto {
+	case packettest.SCTP:
+		mendSCTP(l4)
 	case packettest.TCP:
 		at = 16
 	case packettest.UDP:
@@ -149,6 +152,15 @@ func mendTransport(h tap.Header, proto uint8, l4 []byte, pseudo func(uint16) uin
 		sum = 0xffff
 	}
 	binary.BigEndian.PutUint16(field, sum)
+}
+
+// mendSCTP computes the checksum of an SCTP packet.
+func mendSCTP(l4 []byte) {
+	if len(l4) < 12 {
+		return
+	}
+	copy(l4[8:12], []byte{0, 0, 0, 0})
+	binary.LittleEndian.PutUint32(l4[8:], crc32.Checksum(l4, crc32.MakeTable(crc32.Castagnoli)))
 }
 
 // fuzzSeed is a frame to begin with.
@@ -203,6 +215,9 @@ func fuzzSeeds() (seeds []fuzzSeed) {
 			add(fmt.Sprintf("tcp%s-syn-%d", family, port), 0, packettest.Spec{Src: client, Dst: vip, Flags: stack.SYN, TCPOptions: []byte{2, 4, 5, 0xb4}})
 			add(fmt.Sprintf("tcp%s-data-%d", family, port), 0, packettest.Spec{Src: client, Dst: vip, Flags: stack.ACK, Payload: text})
 			add(fmt.Sprintf("udp%s-%d", family, port), 0, packettest.Spec{Src: client, Dst: vip, Proto: packettest.UDP, Payload: text})
+			for name, chunks := range sctpSeeds {
+				add(fmt.Sprintf("sctp%s-%s-%d", family, name, port), 0, packettest.Spec{Src: client, Dst: vip, Proto: packettest.SCTP, Payload: chunks})
+			}
 		}
 		vip, server := at(1, 100, 80), at(2, 11, 80)
 		add("super"+family, 0, packettest.Spec{Src: client, Dst: vip, Flags: stack.ACK, Payload: make([]byte, 4000), Partial: true, GSOSize: 1200})
@@ -213,6 +228,8 @@ func fuzzSeeds() (seeds []fuzzSeed) {
 		add("super-too-big"+family, 0, packettest.Spec{Src: client, Dst: vip, Flags: stack.ACK, Payload: make([]byte, 4000), Partial: true, GSOSize: 1450})
 		add("ttl"+family, 0, packettest.Spec{Src: client, Dst: vip, Flags: stack.SYN, TTL: 1})
 		add("reply-tcp"+family, 1, packettest.Spec{Src: server, Dst: client, Flags: stack.SYN | stack.ACK})
+		add("reply-sctp"+family, 1, packettest.Spec{Src: server, Dst: client, Proto: packettest.SCTP, Payload: packettest.Chunk(packettest.InitAck, nil)})
+		add("to-world-sctp"+family, 1, packettest.Spec{Src: server, Dst: at(9, 9, 53), Proto: packettest.SCTP, Payload: sctpSeeds["init"]})
 		add("reply-udp"+family, 1, packettest.Spec{Src: server, Dst: client, Proto: packettest.UDP, Payload: text})
 		add("to-world"+family, 1, packettest.Spec{Src: server, Dst: at(9, 9, 53), Proto: packettest.UDP, Payload: text})
 		add("to-world-tcp"+family, 1, packettest.Spec{Src: server, Dst: at(9, 9, 443), Flags: stack.SYN})
@@ -264,6 +281,14 @@ func fuzzSeeds() (seeds []fuzzSeed) {
 		add("error-from-server"+family, 1, packettest.Spec{Src: server, Dst: client, Proto: icmp, ICMPType: unreachable, ICMPCode: 4, Payload: quote.Bytes()[14:]})
 	}
 	return slices.Concat(seeds, fuzzStateSeeds(), fuzzOddSeeds())
+}
+
+// sctpSeeds are chunks to begin with.
+var sctpSeeds = map[string][]byte{
+	"init":   packettest.Chunk(packettest.Init, nil),
+	"data":   packettest.Chunk(packettest.Data, nil),
+	"cookie": slices.Concat(packettest.Chunk(packettest.CookieEcho, nil), packettest.Chunk(packettest.Abort, nil)),
+	"liar":   {packettest.CookieAck, 0, 0xff, 0xff, packettest.Abort, 0, 0, 0},
 }
 
 // fragmentSeed is a datagram in fragments to begin with.

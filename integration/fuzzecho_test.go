@@ -53,7 +53,8 @@ func (w *fuzzWorld) echo(t *testing.T, out []fuzzOutput, iface int, in *tap.Fram
 // isAcross reports whether fuzzServices has servers of the other family on that port.
 func isAcross(port uint16) bool { return port == 70 || port == 71 }
 
-// sendBack sends a packet to a server of the other family than from back; it reports false for what is none. Changing ends about leaves every checksum right.
+// sendBack sends a packet to a server of the other family than from back; it reports false for what is none. Changing ends about leaves every checksum right
+// but that of SCTP, to which places matter.
 func (w *fuzzWorld) sendBack(f tap.Frame, from stack.Kind) bool {
 	b, p := f.Bytes(), stack.Packet{}
 	if stack.Parse(&f, &p) != stack.ReasonNone || !p.HasPorts || p.Kind == from || !isAcross(p.DstPort) {
@@ -68,6 +69,9 @@ func (w *fuzzWorld) sendBack(f tap.Frame, from stack.Kind) bool {
 		was := slices.Clone(first)
 		copy(first, second)
 		copy(second, was)
+	}
+	if p.Proto == packettest.SCTP {
+		mendSCTP(b[p.L4 : uint32(p.L3)+p.L3Len])
 	}
 	return w.send(1, &f)
 }
@@ -102,7 +106,7 @@ func TestForwardAcross(t *testing.T) {
 func (r packetMaker) toAcross() (iface int, f tap.Frame) {
 	family := pick(r, 4, 6)
 	s := r.spec(family)
-	for s.Proto != packettest.TCP && s.Proto != packettest.UDP {
+	for s.Proto != packettest.TCP && s.Proto != packettest.UDP && s.Proto != packettest.SCTP {
 		s = r.spec(family)
 	}
 	src, dst := "10.77.1.2:%d", "10.77.1.100:%d"

@@ -93,7 +93,7 @@ func fuzzServices() string {
 	nets := []string{"10.77.%d.%d", "[2001:db8:77:%d::%d]"}
 	tunnels := []string{"", "tunnel = \"gue\"\ntunnel_csum = true\nmss_clamp = 1000\n", "tunnel = \"gre\"\ntunnel_csum = true\npmtu_disc = false\ntunnel_ttl = 0\n"}
 	for family, net := range nets {
-		for _, protocol := range []string{"tcp", "udp"} {
+		for _, protocol := range []string{"tcp", "udp", "sctp"} {
 			for i, kind := range [][3]string{{"nat", "1", "reject"}, {"dr", "1", "reject"}, {"nat", "0", "reject"}, {"dr", "0", "drop"},
 				{"fullnat", "1", "reject"}, {"fullnat", "1", "drop"}} {
 				port := 80 + i
@@ -135,7 +135,7 @@ func fuzzServices() string {
 
 // statefulService is a service that remembers or refuses more than others.
 type statefulService struct {
-	protocol string // "": both
+	protocol string // "": all
 	subnet   int    // of its VIP; 0: 1
 	ports    string
 	method   string
@@ -156,6 +156,8 @@ var statefulServices = []statefulService{
 	{protocol: "tcp", ports: "95", method: "nat", keys: "idle = \"reset\""},
 	{protocol: "tcp", ports: "96", method: "fullnat", keys: "idle = \"reset\"\ntoa = true"},
 	{protocol: "tcp", ports: "97", method: "tun", keys: "idle = \"reset\"\ntunnel = \"gre\""},
+	{protocol: "sctp", ports: "93", method: "nat", keys: "scheduler = \"mh\"\npickup = true"},
+	{protocol: "sctp", ports: "94", method: "dr", keys: "scheduler = \"sh\"\npickup = true"},
 	{ports: "98", method: "nat", keys: "scheduler = \"rr\"", srvKeys: "u_threshold = 3\nl_threshold = 2\n"},
 	{ports: "99", method: "fullnat", keys: "deny = [\"10.77.1.0/26\", \"2001:db8:77:1::/120\"]\nallow = [\"0.0.0.0/0\", \"::/0\"]"},
 	{ports: "100", method: "dr", keys: "rate_per_source = 50\nburst_per_source = 5"},
@@ -182,7 +184,7 @@ func (s statefulService) render(b *strings.Builder, net, other, protocol string)
 		listen = append(listen, fmt.Sprintf("%q", fmt.Sprintf(net, vip, 100)+":"+port))
 	}
 	keys := s.keys
-	if protocol == "udp" { // these are keys of tcp only
+	if protocol != "tcp" { // these are keys of tcp only
 		for _, key := range []string{"idle = \"reset\"", "toa = true"} {
 			keys = strings.ReplaceAll(keys, key, "")
 		}

@@ -93,7 +93,7 @@ func (r packetMaker) answer(o fuzzOutput) (iface int, f tap.Frame, ok bool) {
 	s := r.spec(family)
 	s.SrcMAC, s.DstMAC = stack.MAC{2, 0, 0, 0, 0xcc, byte(o.iface)}, stack.SrcMAC(g.Bytes())
 	s.Src, s.Dst = netip.AddrPortFrom(p.Dst.Netip(), p.DstPort), netip.AddrPortFrom(p.Src.Netip(), p.SrcPort)
-	if s.Proto == packettest.TCP || s.Proto == packettest.UDP {
+	if s.Proto == packettest.SCTP && p.Proto == packettest.SCTP || s.Proto == packettest.TCP && p.Proto != packettest.SCTP || s.Proto == packettest.UDP && p.Proto != packettest.SCTP {
 		s.Proto = p.Proto
 	}
 	f = s.Frame()
@@ -130,7 +130,7 @@ func (r packetMaker) end(family int) netip.AddrPort {
 // spec returns a packet of that family.
 func (r packetMaker) spec(family int) packettest.Spec {
 	s := packettest.Spec{Src: r.end(family), Dst: r.end(family), TTL: pick[uint8](r, 1, 2, 64, 64, 64, 255), DF: r.IntN(2) == 0,
-		Proto: pick[uint8](r, packettest.TCP, packettest.TCP, packettest.UDP, packettest.UDP, packettest.ICMP, 200), ID: uint16(r.Uint32()),
+		Proto: pick[uint8](r, packettest.TCP, packettest.TCP, packettest.UDP, packettest.UDP, packettest.ICMP, packettest.SCTP, 200), ID: uint16(r.Uint32()),
 		Flags: pick[uint8](r, stack.SYN, stack.ACK, stack.ACK, stack.SYN|stack.ACK, stack.FIN|stack.ACK, stack.RST, uint8(r.Uint32())),
 		Seq:   r.Uint32(), Ack: r.Uint32()}
 	s.Payload = make([]byte, pick(r, 0, 1, 7, 64, 500, 1200, r.IntN(1500), 1231, 1260, 1331, 1360, 1431, 1460, r.IntN(20000), 60000))
@@ -141,11 +141,26 @@ func (r packetMaker) spec(family int) packettest.Spec {
 		r.icmp(&s, family)
 		return s
 	}
-	if s.Proto != 200 && len(s.Payload) > 0 {
+	if s.Proto == packettest.SCTP {
+		r.chunks(&s)
+	} else if s.Proto != 200 && len(s.Payload) > 0 {
 		r.offload(&s)
 	}
 	r.extras(&s, family)
 	return s
+}
+
+// chunks makes s a packet of SCTP of one or two chunks, the last of which may be anything.
+func (r packetMaker) chunks(s *packettest.Spec) {
+	kind := func() uint8 {
+		return pick[uint8](r, packettest.Init, packettest.Init, packettest.InitAck, packettest.CookieEcho, packettest.CookieAck, packettest.Data,
+			packettest.Sack, packettest.Shutdown, packettest.ShutdownAck, packettest.ShutdownComplete, packettest.Error, packettest.Abort, uint8(r.Uint32()))
+	}
+	rest := s.Payload[:len(s.Payload)&^7]
+	s.Tag, s.Payload = r.Uint32(), packettest.Chunk(kind(), nil)
+	if r.IntN(2) == 0 {
+		s.Payload = append(s.Payload, packettest.Chunk(kind(), rest)...)
+	}
 }
 
 // icmp makes s an echo, or an error that quotes another packet.

@@ -27,7 +27,7 @@ const (
 // replies reports whether the server's packets pass the director, so that the connection needs its reply tuple as a second key.
 func (m Method) replies() bool { return m != DR && m != TUN }
 
-// HidesClient reports whether the server does not see the client's address, but one of ours and a port of ours.
+// HidesClient reports whether the server does not see the client's address.
 func (m Method) HidesClient() bool {
 	return m == Masquerade || m == FullNAT || m == FullNATTOA || m == FullNATFTP || m == Across || m == AcrossTOA
 }
