@@ -64,6 +64,7 @@ type Port struct {
 	waiting   atomic.Int64 // bytes in queue
 	drops     atomic.Uint64
 	observers atomic.Pointer[[]func(dir string, f *tap.Frame)]
+	copies    atomic.Pointer[func(f *tap.Frame) int]
 }
 
 // Plug adds a port. Deliver is called for each frame to whatever is plugged in there, by one goroutine; the frame is borrowed until it
@@ -101,6 +102,10 @@ func (p *Port) observe(dir string, f *tap.Frame) {
 	}
 }
 
+// Disturb has fn say how many times each frame that comes from what is plugged in reaches the switch: 0 loses it, 2 doubles it. It is called by many goroutines
+// and must neither change nor keep the frame.
+func (p *Port) Disturb(fn func(f *tap.Frame) int) { p.copies.Store(&fn) }
+
 // Drops counts frames that found the queue of this port full.
 func (p *Port) Drops() uint64 { return p.drops.Load() }
 
@@ -114,6 +119,20 @@ func (p *Port) Send(f *tap.Frame) {
 // give is Send for a frame that the caller will not touch again.
 func (p *Port) give(f tap.Frame) {
 	p.observe("out", &f)
+	n := 1
+	if fn := p.copies.Load(); fn != nil {
+		n = (*fn)(&f)
+	}
+	for ; n > 1; n-- {
+		p.forward(f.Clone())
+	}
+	if n == 1 {
+		p.forward(f)
+	}
+}
+
+// forward is what a switch does with a frame that came in at p.
+func (p *Port) forward(f tap.Frame) {
 	s := p.sw
 	dst, src := stack.DstMAC(f.Bytes()), stack.SrcMAC(f.Bytes())
 	s.mu.RLock()

@@ -192,6 +192,13 @@ func (w *World) ObserveFrames(fn func(point, dir string, f *tap.Frame)) {
 	}
 }
 
+// Disturb has fn say how many times each frame that a host sends is delivered; see Port.Disturb.
+func (w *World) Disturb(fn func(f *tap.Frame) int) {
+	for _, p := range w.ports {
+		p.Disturb(fn)
+	}
+}
+
 // Plug adds a host of the test's own to a LAN: frames are made and read by hand.
 func (w *World) Plug(lan, name string, deliver func(f *tap.Frame)) *Port {
 	return w.switches[lan].Plug(name, deliver)
