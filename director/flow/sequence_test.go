@@ -199,3 +199,26 @@ func BenchmarkFollow(b *testing.B) {
 		table.Follow(&k, Sequence{1, 2}, false)
 	}
 }
+
+// An established control connection whose time is over is kept as long as the watcher says so, for its timeout each time; its end, and that of a data connection,
+// are told.
+func TestControlIsKept(t *testing.T) {
+	eachFamily(t, func(t *testing.T, ip family) {
+		w := &witness{controls: true}
+		table := New(Options{Max: 10, Watch: w})
+		c := mustInsert(t, table, ip.marked(NATFTP, stack.ProtoTCP, 0, Control), stack.ACK)
+		half := mustInsert(t, table, ip.marked(NATFTP, stack.ProtoTCP, 1, Control), stack.SYN)
+		data := mustInsert(t, table, ip.marked(NAT, stack.ProtoTCP, 2, Data), stack.ACK)
+		for i := range time.Duration(40) {
+			table.Expire(i * 100 * time.Second)
+		}
+		if k, h, d := c.Tuple(Forward), half.Tuple(Reply), data.Tuple(Forward); !table.Find(&k, Forward, &Conn{}) || table.Find(&h, Reply, &Conn{}) || table.Find(&d, Forward, &Conn{}) || w.ended != 2 {
+			t.Errorf("%d connections, %d ended: want the established control connection alone", table.Len(), w.ended)
+		}
+		w.controls = false
+		table.Expire(5000 * time.Second)
+		if table.Len() != 0 || w.ended != 3 || c.Marks.Role() != "control" || data.Marks.Role() != "data" || Marks(0).Role() != "" {
+			t.Errorf("%d connections, %d ended", table.Len(), w.ended)
+		}
+	})
+}
