@@ -85,6 +85,7 @@ func (b *builder) addRoutes() {
 		b.routes = append(b.routes, route{to: r.To.Masked(), iface: uint16(r.Interface), slot: b.hop(r.Interface, r.Via)})
 	}
 	sort.SliceStable(b.routes, func(i, j int) bool { return b.routes[i].to.Bits() > b.routes[j].to.Bits() })
+	b.indexRoutes()
 }
 
 var methods = map[string]flow.Method{"nat": flow.NAT, "dr": flow.DR, "tun": flow.TUN, "fullnat": flow.FullNAT}

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
+	"sort"
 	"strings"
 	"testing"
 
@@ -152,5 +154,53 @@ func benchKnown(b *testing.B, d *Director, n int) {
 		copy(f.Bytes(), saved[i%len(frames)])
 		k.step(f)
 		k.outs[in].batch = k.outs[in].batch[:0]
+	}
+}
+
+// BenchmarkRouteTo is the way to a destination behind the last of so many routes. Only what is routed and not balanced asks, and replies where an
+// interface says reply = "route".
+func BenchmarkRouteTo(b *testing.B) {
+	for _, n := range []int{1, 10, 100, 1000} {
+		v := &view{}
+		for i := range n {
+			v.routes = append(v.routes, route{to: netip.PrefixFrom(netip.AddrFrom4([4]byte{172, byte(16 + i>>8), byte(i), 0}), 24)})
+		}
+		v.indexRoutes()
+		last := stack.AddrFrom(v.routes[n-1].to.Addr().Next())
+		b.Run(fmt.Sprint(n, "routes"), func(b *testing.B) {
+			for b.Loop() {
+				v.routeTo(last)
+			}
+		})
+	}
+}
+
+// Many routes, in both families, lead where a walk over all prefixes says.
+func TestRouteByLength(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	addr := func(is4 bool) netip.Addr {
+		if is4 {
+			return netip.AddrFrom4([4]byte{10, byte(rng.IntN(4)), byte(rng.IntN(8)), byte(rng.IntN(256))})
+		}
+		return netip.AddrFrom16([16]byte{0x20, 1, 4: byte(rng.IntN(4)), 6: byte(rng.IntN(8)), 15: byte(rng.IntN(256))})
+	}
+	for range 20 {
+		v := &view{}
+		for range fewRoutes + 1 + rng.IntN(200) {
+			a := addr(rng.IntN(2) == 0)
+			v.routes = append(v.routes, route{to: netip.PrefixFrom(a, rng.IntN(a.BitLen()+1)).Masked()})
+		}
+		sort.SliceStable(v.routes, func(i, j int) bool { return v.routes[i].to.Bits() > v.routes[j].to.Bits() })
+		walk := *v
+		v.indexRoutes()
+		if len(v.lengths) == 0 {
+			t.Fatal("not indexed")
+		}
+		for range 500 {
+			a := stack.AddrFrom(addr(rng.IntN(2) == 0))
+			if got, want := v.routeTo(a), walk.routeTo(a); got != want {
+				t.Fatalf("%v goes by %+v, want %+v", a.Netip(), got, want)
+			}
+		}
 	}
 }

@@ -2,6 +2,7 @@ package director
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ type view struct {
 	gone     []*server  // those of them that were removed
 	lost     []*service // removed services that have such
 	routes   []route    // longest prefix first
+	lengths  []length   // the same, where there are many
 	backs    map[back]*server
 	tracks   bool                       // some interface masquerades: routed packets have connections too
 	paths    map[stack.Addr]*serverPath // the ways of tunnels, by server
@@ -142,10 +144,55 @@ func broadcast(p netip.Prefix) netip.Addr {
 
 // routeTo returns the way to a by longest prefix, nil when there is none.
 func (v *view) routeTo(a stack.Addr) *route {
+	if len(v.lengths) > 0 {
+		return v.routeByLength(a)
+	}
 	ip := a.Netip()
 	for i := range v.routes {
 		if v.routes[i].to.Contains(ip) {
 			return &v.routes[i]
+		}
+	}
+	return nil
+}
+
+// fewRoutes are walked faster than looked up: 10 ns each, where each length of prefix costs 30 (BenchmarkRouteTo).
+const fewRoutes = 8
+
+// length are the routes of a family whose prefixes have so many bits, by prefix.
+type length struct {
+	bits   int
+	is4    bool
+	routes map[stack.Addr]*route
+}
+
+// indexRoutes makes lengths of routes, which are sorted. Of two with the same prefix the first counts.
+func (v *view) indexRoutes() {
+	if len(v.routes) <= fewRoutes {
+		return
+	}
+	for i := range v.routes {
+		r := &v.routes[i]
+		bits, is4 := r.to.Bits(), r.to.Addr().Is4()
+		at := slices.IndexFunc(v.lengths, func(l length) bool { return l.bits == bits && l.is4 == is4 })
+		if at < 0 {
+			at = len(v.lengths)
+			v.lengths = append(v.lengths, length{bits, is4, map[stack.Addr]*route{}})
+		}
+		if k := stack.AddrFrom(r.to.Addr()); v.lengths[at].routes[k] == nil {
+			v.lengths[at].routes[k] = r
+		}
+	}
+}
+
+// routeByLength is routeTo where there are many routes: one question for each length of prefix, the longest first.
+func (v *view) routeByLength(a stack.Addr) *route {
+	is4 := a.Is4()
+	for i := range v.lengths {
+		if l := &v.lengths[i]; l.is4 == is4 {
+			if r := l.routes[a.Mask(l.bits)]; r != nil {
+				return r
+			}
 		}
 	}
 	return nil
