@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"tapdirector/stack"
+	"tapdirector/stack/packettest"
 	"tapdirector/tap"
 )
 
@@ -22,6 +23,9 @@ type path struct {
 // knownPaths returns the ways of packets of known connections: method × family × direction, the connection being made.
 func knownPaths(tb testing.TB) (paths []path) {
 	for _, family := range []int{4, 6} {
+		sctp := newWorld(tb, worldSpec{family: family, proto: "sctp"})
+		sctp.step(ext, sctp.chunk(packettest.Init).Frame())
+		paths = append(paths, path{fmt.Sprintf("nat/ipv%d/forward sctp", family), sctp, ext, sctp.chunk(packettest.Data).Frame(), ForwardedNAT})
 		paths = append(paths, fullNATPaths(tb, family, family)...)
 		paths = append(paths, fullNATPaths(tb, family, 10-family)...)
 		for _, method := range []string{"nat", "dr", "tun"} {

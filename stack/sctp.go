@@ -24,8 +24,8 @@ import (
 // where L(d), the CRC of d without the constants before and after it, only asks how many bytes follow d. Ports stand at the very beginning, so d is
 // their 32 bits, followed by the rest of the packet. A byte that follows multiplies by x^8 modulo the polynomial, and n of them by x^8n, which a table
 // knows. So an edit costs two multiplications of polynomials at most, however long the packet is, and a wrong checksum stays wrong, by the same amount.
-// Measured (BenchmarkSCTPEdit, BenchmarkSCTPSum): 15 ns for a packet of 1500 bytes, where computing it anew takes 90, twice if damage is to
-// stay visible; only below 100 bytes are they alike.
+// Measured (go test -bench SCTP ./stack, best of 33): 14 ns, above 2 KB 25, where computing it anew takes 27 ns for a packet of 48 bytes, 129 for 1500 and
+// 435 for 9000, and twice that if damage is to stay visible.
 //
 // Of a first fragment the bytes that follow are not all there: its checksum cannot be edited. The director sees to it that none needs to be
 // (director/fragment.go).
