@@ -4,6 +4,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -26,23 +27,33 @@ func TestCasesAgainstRecord(t *testing.T) {
 	}
 }
 
+// players play the cases of a script, some of which wait, beside each other.
+const players = 4
+
 func againstRecord(t *testing.T, s *script) {
 	kept, err := readRecord("lvs", s.name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	us := newUs()
-	defer us.Close()
-	for _, c := range s.cases {
-		o := outcome{c: c, lvs: kept[c.name]}
-		if o.lvs == nil {
-			t.Errorf("%s: nothing is kept in lvs/: run make conformance-record", c.name)
-			continue
-		}
-		if o.us, o.usErr = play(us, c); !o.passed() {
-			t.Errorf("%s: %s %v\n%s", c.name, o.verdict(), o.usErr, diff(o.lvs, o.us))
-		}
+	var all sync.WaitGroup
+	for i := range players {
+		all.Go(func() {
+			us := newUs()
+			defer us.Close()
+			for n := i; n < len(s.cases); n += players {
+				c := s.cases[n]
+				o := outcome{c: c, lvs: kept[c.name]}
+				if o.lvs == nil {
+					t.Errorf("%s: nothing is kept in lvs/: run make conformance-record", c.name)
+					continue
+				}
+				if o.us, o.usErr = play(us, c); !o.passed() {
+					t.Errorf("%s: %s %v\n%s", c.name, o.verdict(), o.usErr, diff(o.lvs, o.us))
+				}
+			}
+		})
 	}
+	all.Wait()
 }
 
 // Whoever meets a difference finds its reason, and whoever reads of one that is said to be held by a case finds the case.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -129,6 +128,3 @@ func (w *wire) close() {
 	unix.Close(w.fd)
 	unix.Close(w.stop)
 }
-
-// quote makes one word of shell.
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
