@@ -132,7 +132,9 @@ func TestOptions(t *testing.T) {
 		{"-family 6 -queues 1", func(o *options) bool { return o.family == 6 && o.queues == 1 }},
 		{"", func(o *options) bool { return len(o.peers) == len(peers) && len(o.figures) == len(figures) }},
 		{"-peers dr,wire", func(o *options) bool { return slices.Equal(peerKeys(o.peers), []string{"wire", "dr"}) }},
-		{"", func(o *options) bool { return slices.Equal(o.modes(), []string{"up", "down", "segments", "flood", "flood8", "flood64", "flood4096", "conn", "rtt"}) }},
+		{"", func(o *options) bool {
+			return slices.Equal(o.modes(), []string{"up", "down", "segments", "flood", "flood8", "flood64", "flood4096", "conn", "rtt"})
+		}},
 		{"-peers nat,nat@old -versus /builds/old", func(o *options) bool { return slices.Equal(peerKeys(o.peers), []string{"nat", "nat@old"}) }},
 		{"-figures rtt-p99", func(o *options) bool { return slices.Equal(o.modes(), []string{"rtt"}) }},
 	} {
