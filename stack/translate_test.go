@@ -80,7 +80,7 @@ func setClass(f *tap.Frame, tos uint8) {
 // checkCrossed translates the packet of s and compares it with the twin's.
 func checkCrossed(t *testing.T, s packettest.Spec, tos uint8, id uint16) {
 	t.Helper()
-	f, tuple := s.Frame(), tupleOf(s.Src, s.Dst, s.Proto)
+	f := s.Frame()
 	setClass(&f, tos)
 	p := mustParse(t, &f)
 	w := crossed(s, id)
@@ -90,7 +90,7 @@ func checkCrossed(t *testing.T, s packettest.Spec, tos uint8, id uint16) {
 		header.IPv6(want.Bytes()[14:]).SetTOS(tos, 0)
 	}
 	most := p.MaxAcross(f.Header)
-	tuple = tupleOf(w.Src, w.Dst, s.Proto)
+	tuple := tupleOf(w.Src, w.Dst, s.Proto)
 	if !Translate(&f, &p, tuple, id) {
 		t.Fatalf("refused: %+v", s)
 	}
