@@ -65,6 +65,7 @@ func buildFrame(c *testCase, m *memory, s *step) (link, []byte, error) {
 		d.src, d.dst = strings.Join(words[:i], ""), words[i+1]
 		words = words[i+2:]
 	}
+	words, said := cutText(words)
 	words = strings.Fields(strings.ReplaceAll(strings.Join(words, " "), "=", " ")) // "ttl=1" is "ttl 1", one word for a loop
 	d.spec = packettest.Spec{DF: c.family == 4, ID: usualID, Seq: 1000, Ack: 2000, Payload: []byte("hello")}
 	switch c.services[0].proto {
@@ -78,8 +79,24 @@ func buildFrame(c *testCase, m *memory, s *step) (link, []byte, error) {
 	if err := d.read(words); err != nil {
 		return 0, nil, err
 	}
+	if said != nil {
+		d.spec.Payload = said
+	}
 	b, err := d.build()
 	return d.link, b, err
+}
+
+// cutText takes the text off the end of a frame's words: "says TEXT" is lines, "begins TEXT" the beginning of one. \n is an end of line in the middle.
+func cutText(words []string) (rest []string, payload []byte) {
+	i := slices.IndexFunc(words, func(w string) bool { return w == "says" || w == "begins" })
+	if i < 0 {
+		return words, nil
+	}
+	text := strings.ReplaceAll(strings.Join(words[i+1:], " "), `\n`, "\r\n")
+	if words[i] == "says" {
+		text += "\r\n"
+	}
+	return words[:i], []byte(text)
 }
 
 var tcpFlags = map[string]uint8{

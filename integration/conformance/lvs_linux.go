@@ -25,6 +25,7 @@ type lvs struct {
 	departures chan departure
 	c          *testCase
 	gone       []string // orders that remove its services
+	loaded     []string // files of modules that only it has, in the order of loading
 }
 
 // modules that the guest loads.
@@ -168,7 +169,34 @@ func (s *lvs) Begin(c *testCase) error {
 	orders := append([]string{"undo", "write " + expireNodest + " 1"}, s.gone...)
 	orders = append(orders, "emptied", "write "+expireNodest+" 0", "write "+sys+"ipv4/route/flush 1", "write "+sys+"ipv6/route/flush 1") // paths' MTUs
 	s.gone = nil
-	return s.tell(append(orders, s.set(c)...))
+	swap, err := s.swapModules(c.modules)
+	if err != nil {
+		return err
+	}
+	return s.tell(slices.Concat(orders, swap, s.set(c)))
+}
+
+// swapModules returns the orders that put a case's modules, and what they need, in the place of the last case's: modules that hook into more than
+// their services must not be there for cases that do not ask for them. No connection may use them any more.
+func (s *lvs) swapModules(names []string) (orders []string, err error) {
+	for _, file := range slices.Backward(s.loaded) {
+		orders = append(orders, "sh rmmod "+file)
+	}
+	s.loaded = nil
+	if names == nil {
+		return orders, nil
+	}
+	always, err := uml.ModuleFiles(modules)
+	if err != nil {
+		return nil, err
+	}
+	files, err := uml.ModuleFiles(names)
+	for _, file := range files {
+		if !slices.Contains(always, file) {
+			orders, s.loaded = append(orders, "sh insmod "+file), append(s.loaded, file)
+		}
+	}
+	return orders, err
 }
 
 // set returns the orders that give the guest a case's services and settings, and notes those that take the services back.

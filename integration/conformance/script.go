@@ -31,6 +31,7 @@ type testCase struct {
 	timeouts [3]int           // tcp, tcpfin, udp in seconds; 0: the default
 	mtu      [numLinks]int    // 0: 1500
 	sysctls  [][2]string      // of LVS, below /proc/sys/
+	modules  []string         // of LVS, that only this case has
 	config   []string         // more lines of lb.toml, [limits] or [timeouts] with what is in them
 	ifaces   [numLinks]string // more lines of lb.toml's interfaces
 	steps    []step
@@ -245,6 +246,7 @@ var settings = map[string]func(*testCase, []string) error{
 	"config":   func(c *testCase, w []string) error { c.config = append(c.config, strings.Join(w, " ")); return nil },
 	"iface":    (*testCase).addIfaceLine,
 	"sysctl":   (*testCase).addSysctl,
+	"module":   (*testCase).addModule,
 	"timeouts": (*testCase).setTimeouts,
 	"no-conns": func(c *testCase, _ []string) error { c.noConns = true; return nil },
 	"unaged":   func(c *testCase, _ []string) error { c.unaged = true; return nil },
@@ -298,6 +300,14 @@ func (c *testCase) setTimeouts(w []string) error {
 		}
 		c.timeouts[i] = n
 	}
+	return nil
+}
+
+func (c *testCase) addModule(w []string) error {
+	if len(w) != 1 {
+		return fmt.Errorf("expected module NAME")
+	}
+	c.modules = append(c.modules, w[0])
 	return nil
 }
 

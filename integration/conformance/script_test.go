@@ -62,6 +62,7 @@ func TestParseScriptMistakes(t *testing.T) {
 		{web + "  mtu lan 9\n", "no link"},
 		{web + "  timeouts 1\n", "expected timeouts"},
 		{web + "  sysctl a\n", "expected sysctl"},
+		{web + "  module\n", "expected module"},
 		{"case a\n  server server:1\n", "below a service"},
 		{"case a\n  lb x\n", "below a service"},
 		{"case a\n  service dccp vip:80 rr nat\n", "expected service"},

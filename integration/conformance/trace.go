@@ -214,10 +214,29 @@ func (w *writer) icmp(b []byte, six bool) {
 	w.WriteString(" ]")
 }
 
+// payload writes a sum, and what a script says as it is.
 func (w *writer) payload(b []byte) {
-	if len(b) > 0 {
+	switch {
+	case isText(b):
+		w.add("data %d says %q", len(b), b)
+	case len(b) > 0:
 		w.add("data %d %08x", len(b), crc32.ChecksumIEEE(b))
 	}
+}
+
+// isText reports whether b can be read, and is not the letters that payloads are filled with.
+func isText(b []byte) (text bool) {
+	for _, c := range b {
+		switch {
+		case c >= 'a' && c <= 'z':
+			// Either.
+		case c >= ' ' && c <= '~' || c == '\r' || c == '\n':
+			text = true
+		default:
+			return false
+		}
+	}
+	return text
 }
 
 // sum says when the L4 checksum is missing or wrong, and by how much: an edit keeps the error as it was.

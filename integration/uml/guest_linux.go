@@ -137,6 +137,12 @@ func (g *Guest) start(ns *netlab.Namespace, initPath string, o Options) error {
 	return err
 }
 
+// ModuleFiles lists the files of modules and of what they need, in the order in which they must be loaded.
+func ModuleFiles(modules []string) ([]string, error) {
+	_, list, err := moduleList(modules)
+	return list, err
+}
+
 // moduleList reads the order in which modules must be loaded, and the kernel's release.
 func moduleList(modules []string) (release string, list []string, err error) {
 	dirs, _ := filepath.Glob(filepath.Join(moduleRoot, "*", "modules.dep"))
