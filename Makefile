@@ -39,7 +39,10 @@ demo: build ## show it live: a client, a director and three servers, by NAT, DR 
 	./tapdirector lab --method dr
 	./tapdirector lab --method fullnat
 
-bench: ## compare it with a copy loop and with the wire, in namespaces (QUICK=1, BENCHFLAGS="-family 6")
+bench: ## compare it with other balancers, a copy loop and the wire, in namespaces (QUICK=1, BENCHFLAGS="-family 6")
+	@if for tool in haproxy nft linux.uml ipvsadm busybox gcc; do command -v $$tool >/dev/null || break; done; ! command -v $$tool >/dev/null; then \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends haproxy nftables user-mode-linux ipvsadm busybox-static iproute2 gcc libc6-dev || \
+		echo "bench: some peers cannot be installed here, and will be left out"; fi
 	CGO_ENABLED=0 $(GO) run ./integration/bench $(if $(QUICK),-quick) $(BENCHFLAGS)
 
 gobench: ## run the Go benchmarks (BENCHTIME=1s)

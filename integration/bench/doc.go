@@ -2,7 +2,8 @@
 //
 //	go run ./integration/bench [-quick] [-family 6] [-json FILE] [-markdown]
 //
-// and needs the right to make network namespaces and TAPs, the Go toolchain, and gcc.
+// and needs the right to make network namespaces and TAPs, the Go toolchain, and gcc. A peer whose program is not here is left out,
+// and a line says so.
 //
 // # The lab
 //
@@ -15,8 +16,13 @@
 //	wire        two arms  a veth pair joins the bridges: what the lab itself costs
 //	copyloop2   two arms  tap0 and tap1 copied to each other by a C program, a thread each way
 //	nat         two arms  tapdirector, method nat; the server's gateway is the director
+//	nat-water   two arms  the same with driver = "water", the portable one
+//	lvs-nat     two arms  LVS in user-mode Linux, on the same TAPs
+//	nftables    two arms  one DNAT rule in the director's namespace, whose bridges have the director's addresses
+//	haproxy     two arms  HAProxy there, TCP with splice
 //	copyloop1   one arm   what comes in at tap0 goes out there again, to the server's MAC
 //	dr          one arm   tapdirector, method dr; the server holds the VIP on lo
+//	lvs-dr      one arm   LVS in user-mode Linux, likewise
 //
 // The client always talks to the VIP. For nat and dr all addresses are those of package integration. With wire and copyloop2 both bridges are one
 // LAN, so the server has the VIP on its link, as any host has its address. For copyloop1 the server is set up as for dr, and the client is

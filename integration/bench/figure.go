@@ -52,6 +52,7 @@ type peer struct {
 	Base       string // the peer it is compared with; "": none
 	Ours       bool   // aims are for it
 	Program    string // another tapdirector than the one that is built; "": that one
+	TCPOnly    bool   // it ends connections, and forwards no datagrams
 }
 
 // Keys of the peers.
@@ -61,6 +62,11 @@ const (
 	peerNAT       = "nat"
 	peerCopyLoop1 = "copyloop1"
 	peerDR        = "dr"
+	peerWater     = "nat-water"
+	peerLVSNAT    = "lvs-nat"
+	peerLVSDR     = "lvs-dr"
+	peerNftables  = "nftables"
+	peerHAProxy   = "haproxy"
 )
 
 // peers are all of them; a base comes before those that are compared with it.
@@ -68,8 +74,13 @@ var peers = []peer{
 	{Key: peerWire, Title: "straight wire", Base: peerCopyLoop2},
 	{Key: peerCopyLoop2, Title: "copy loop, two arms"},
 	{Key: peerNAT, Title: "tapdirector NAT, two arms", Base: peerCopyLoop2, Ours: true},
+	{Key: peerWater, Title: "tapdirector NAT, driver water", Base: peerCopyLoop2},
+	{Key: peerLVSNAT, Title: "LVS NAT in user-mode Linux", Base: peerCopyLoop2},
+	{Key: peerNftables, Title: "nftables DNAT, in the kernel", Base: peerCopyLoop2},
+	{Key: peerHAProxy, Title: "HAProxy, TCP, splice", Base: peerCopyLoop2, TCPOnly: true},
 	{Key: peerCopyLoop1, Title: "copy loop, one arm"},
 	{Key: peerDR, Title: "tapdirector DR, one arm", Base: peerCopyLoop1, Ours: true},
+	{Key: peerLVSDR, Title: "LVS DR in user-mode Linux", Base: peerCopyLoop1},
 }
 
 // withPrograms adds to the peers other builds of tapdirector, each beside ours: nat@old, dr@old for the program "old".

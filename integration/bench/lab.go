@@ -12,12 +12,14 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"tapdirector/integration"
 	"tapdirector/integration/netlab"
+	"tapdirector/integration/uml"
 )
 
 // One measurement: a lab with one peer in it, the server's load process, and a client's process for each figure.
@@ -26,8 +28,11 @@ import (
 type lab struct {
 	o      *options
 	world  *netlab.World
-	peer   *process // the copy loop; nil: the peer is none, or the director, which is the world's
+	peer   *process // the copy loop or HAProxy; nil: the peer is none, or the director, which is the world's
+	guest  *uml.Guest
+	dir    string // of the peer's files; "": none
 	server *process
+	who    peer
 }
 
 // spec is the world that a peer stands in: copy loops and the wire stand where the director of that many arms would.
@@ -38,9 +43,15 @@ func (o *options) spec(p peer) (integration.Spec, func(*integration.Plan)) {
 		return s, oneLAN
 	case p.Key == peerCopyLoop1, p.Base == peerCopyLoop1:
 		s.Method, s.Arms = "dr", 1
+	case p.Key == peerWater:
+		s.Queues = 1 // it has no more
+		s.InterfaceKeys = map[string]string{integration.Ext: water, integration.Int: water}
 	}
 	return s, nil
 }
+
+// water is the interface's key that has the portable driver.
+const water = `driver    = "water"`
 
 // oneLAN gives the server the VIP on its link and no gateway: nobody between it and the client looks at addresses.
 func oneLAN(p *integration.Plan) {
@@ -57,7 +68,7 @@ func (o *options) newLab(ctx context.Context, peer peer) (*lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{o: o, world: w}
+	l := &lab{o: o, world: w, who: peer}
 	if err := l.start(ctx, peer); err != nil {
 		return nil, errors.Join(err, l.close())
 	}
@@ -103,6 +114,12 @@ func (l *lab) startPeer(ctx context.Context, peer peer) error {
 		return l.startCopyLoop(ctx, "tap0", "tap1")
 	case peerCopyLoop1:
 		return l.startCopyLoop1(ctx)
+	case peerNftables:
+		return l.startNftables(ctx)
+	case peerHAProxy:
+		return l.startHAProxy(ctx)
+	case peerLVSNAT, peerLVSDR:
+		return l.startLVS(peer)
 	}
 	return l.world.StartDirector(netlab.Options{Program: []string{cmp.Or(peer.Program, l.o.director)}, Log: l.o.log})
 }
@@ -133,7 +150,14 @@ func (l *lab) startCopyLoop(ctx context.Context, args ...string) (err error) {
 
 // close ends all of it.
 func (l *lab) close() error {
-	return errors.Join(l.server.stop(), l.peer.stop(), l.world.Close())
+	err := errors.Join(l.server.stop(), l.peer.stop())
+	if l.guest != nil {
+		err = errors.Join(err, l.guest.Close())
+	}
+	if l.dir != "" {
+		err = errors.Join(err, os.RemoveAll(l.dir))
+	}
+	return errors.Join(err, l.world.Close())
 }
 
 // measure takes the figures that are asked for.
@@ -144,6 +168,9 @@ func (l *lab) measure(ctx context.Context) (map[string]float64, error) {
 		return nil, fmt.Errorf("warm up: %w", err)
 	}
 	for _, mode := range l.o.modes() {
+		if l.who.TCPOnly && strings.HasPrefix(mode, "flood") {
+			continue
+		}
 		run := l.client
 		switch mode {
 		case "segments":

@@ -102,7 +102,7 @@ func (l *load) rtt() (map[string]float64, error) {
 	times := make([]int64, 0, 1<<22)
 	b := make([]byte, 1)
 	start := time.Now()
-	for before := start; before.Sub(start) < l.warm+l.span && len(times) < cap(times); {
+	for before := start; (before.Sub(start) < l.warm+l.span || len(times) == 0) && len(times) < cap(times); { // one at least, of a peer that stalls
 		if err := writeFull(fd, b); err != nil {
 			return nil, err
 		}

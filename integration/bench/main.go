@@ -68,10 +68,22 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if err := o.build(ctx, dir); err != nil {
 		return err
 	}
+	o.leaveOut(progress)
 	r := o.newReport(ctx)
 	got, err := o.rotate(ctx, progress)
 	r.Rows = got.rows(o.peers)
 	return errors.Join(err, o.tell(r, out))
+}
+
+// leaveOut takes the peers away that cannot be had here, and says so.
+func (o *options) leaveOut(progress io.Writer) {
+	o.peers = slices.DeleteFunc(slices.Clone(o.peers), func(p peer) bool {
+		err := p.missing()
+		if err != nil {
+			fmt.Fprintf(progress, "%s is left out: %s\n", p.Key, strings.ReplaceAll(err.Error(), "\n", "; "))
+		}
+		return err != nil
+	})
 }
 
 // parseOptions reads the command line.
@@ -180,7 +192,7 @@ func (o *options) rotate(ctx context.Context, progress io.Writer) (measured, err
 				return got, fmt.Errorf("round %d, %s: %w", round+1, peer.Key, err)
 			}
 			got.add(peer.Key, round, figures)
-			fmt.Fprintf(progress, "round %d of %d: %-9s %v\n", round+1, o.rounds, peer.Key, time.Since(start).Round(100*time.Millisecond))
+			fmt.Fprintf(progress, "round %d of %d: %-11s %v\n", round+1, o.rounds, peer.Key, time.Since(start).Round(100*time.Millisecond))
 		}
 	}
 	return got, nil

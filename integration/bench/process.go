@@ -30,6 +30,7 @@ func command(ctx context.Context, path string, args ...string) *exec.Cmd {
 // process is a child that speaks in lines and says "ready" first.
 type process struct {
 	name   string
+	pid    int
 	cancel context.CancelFunc
 	in     io.WriteCloser
 	lines  chan string
@@ -42,12 +43,23 @@ type process struct {
 // starter starts a command; how it ended comes by the channel (netlab.Namespace.Start).
 type starter func(*exec.Cmd) (ended <-chan error, err error)
 
-// startProcess starts a child and waits until it is ready.
-func startProcess(ctx context.Context, by starter, path string, args ...string) (*process, error) {
+// startSilent starts a child that does not say when it is ready.
+func startSilent(ctx context.Context, by starter, path string, args ...string) (*process, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	p := &process{name: path, cancel: cancel, lines: make(chan string), done: make(chan struct{})}
-	if err := p.start(by, command(ctx, path, args...)); err != nil {
+	cmd := command(ctx, path, args...)
+	if err := p.start(by, cmd); err != nil {
 		cancel()
+		return nil, err
+	}
+	p.pid = cmd.Process.Pid
+	return p, nil
+}
+
+// startProcess starts a child and waits until it is ready.
+func startProcess(ctx context.Context, by starter, path string, args ...string) (*process, error) {
+	p, err := startSilent(ctx, by, path, args...)
+	if err != nil {
 		return nil, err
 	}
 	line, err := p.line()

@@ -38,6 +38,7 @@ type Options struct {
 	Name    string   // one word
 	TAPs    []string // of the namespace that it runs in: the guest's interfaces vec0, vec1, ...
 	Modules []string // loaded in this order, each after what it needs
+	Large   bool     // it takes frames of up to 64 KiB: superpackets of whoever has offload
 }
 
 // Available says what a guest lacks here, or nil.
@@ -126,7 +127,11 @@ func (g *Guest) start(ns *netlab.Namespace, initPath string, o Options) error {
 	args := []string{"mem=" + memory, "root=none", "rootfstype=hostfs", "rootflags=/", "ro", "init=" + initPath, "uml_dir=" + g.dir + "/", "umid=" + o.Name,
 		"con=null", "con0=null,fd:1", "ssl=null", "ssl0=fd:3,fd:4"}
 	for i, tap := range o.TAPs {
-		args = append(args, fmt.Sprintf("vec%d:transport=tap,ifname=%s,depth=128", i, tap))
+		link := fmt.Sprintf("vec%d:transport=tap,ifname=%s,depth=128", i, tap)
+		if o.Large {
+			link += ",gro=1" // without, its buffers are as long as the MTU, and longer frames are lost
+		}
+		args = append(args, link)
 	}
 	g.cmd = exec.Command(path, args...)
 	g.cmd.Stdout, g.cmd.Stderr = g.console, g.console
