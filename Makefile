@@ -10,6 +10,8 @@ RACE        ?=
 # The commit is stamped into the binary where git knows it.
 BUILDVCS    := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
 TESTFLAGS   ?=
+# How many packages are tested at once: twice the CPUs, because tests over kernels mostly wait.
+PARALLEL    ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))))
 QUICK       ?=
 BENCHFLAGS  ?=
 
@@ -32,7 +34,7 @@ build: ## build ./tapdirector, one static binary
 
 test: ## run all tests and list those that were skipped (RACE=1: with the race detector)
 	@mkdir -p $(BIN)
-	@$(TESTENV) $(GO) test -v $(TESTFLAGS) ./... 2>&1 | tee $(BIN)/test.log | awk -f .ci/testsummary.awk
+	@$(TESTENV) $(GO) test -v -p $(PARALLEL) $(TESTFLAGS) ./... 2>&1 | tee $(BIN)/test.log | awk -f .ci/testsummary.awk
 
 demo: build ## show it live: a client, a director and three servers, by NAT, DR and FullNAT
 	./tapdirector lab --method nat
@@ -81,11 +83,13 @@ $(BIN)/staticcheck: Makefile
 fmt: ## format all Go files
 	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
 
-cross: ## build for the other systems (the results are thrown away)
+cross: ## build for the other systems (the results are thrown away), and vet for each system
 	@for target in linux/amd64 linux/arm64 darwin/arm64 darwin/amd64 windows/amd64; do \
 		echo "build $$target"; \
 		CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} $(GO) build -o /dev/null . ; \
-		CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} $(GO) vet ./... ; \
+	done
+	@for system in darwin windows; do \
+		echo "vet $$system"; CGO_ENABLED=0 GOOS=$$system $(GO) vet ./... ; \
 	done
 
 clean: ## remove what was built

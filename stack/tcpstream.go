@@ -72,6 +72,7 @@ func (p *Packet) SetSACKs(b []byte, partial bool, at int, edges []uint32) {
 // ClearFlags takes flags off TCP segment p in frame b.
 func (p *Packet) ClearFlags(b []byte, partial bool, flags uint8) {
 	p.TCPFlags &^= flags
+	p.Event = p.TCPFlags
 	p.setWord(b, partial, int(p.L4)+12, binary.BigEndian.Uint32(b[p.L4+12:])&^(uint32(flags)<<16))
 }
 
