@@ -49,7 +49,7 @@ func needLab(t *testing.T) {
 // TestBench runs the whole bench, shortly, with IPv6 fewer figures: every figure of every peer is there and is a number that can be.
 func TestBench(t *testing.T) {
 	needLab(t)
-	for family, keys := range map[string][]string{"4": figureKeys(), "6": {figureUp, figureUDP, figureConn, figureP50, figureP99}} {
+	for family, keys := range map[string][]string{"4": figureKeys(), "6": {figureUp, figureUDP, figureConn, figureP50, figureP99, figureP999, figureCPUGB, figureCPUPacket}} {
 		t.Run("ipv"+family, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "bench.json")
 			var out, progress bytes.Buffer
@@ -82,7 +82,7 @@ func checkReport(t *testing.T, file string, keys []string) {
 	want := 0
 	for _, p := range peers {
 		for _, key := range keys {
-			if p.missing() == nil && !(p.TCPOnly && strings.HasPrefix(key, "udp")) {
+			if p.missing() == nil && !(p.TCPOnly && (strings.HasPrefix(key, "udp") || key == figureCPUPacket)) {
 				want++
 			}
 		}
@@ -134,14 +134,14 @@ func TestOptions(t *testing.T) {
 		args  string
 		check func(o *options) bool
 	}{
-		{"", func(o *options) bool { return o.rounds == 5 && o.span == 2*time.Second && o.family == 4 }},
-		{"-quick", func(o *options) bool { return o.rounds == 3 && o.span == 500*time.Millisecond }},
-		{"-quick -rounds 7", func(o *options) bool { return o.rounds == 7 && o.span == 500*time.Millisecond }},
+		{"", func(o *options) bool { return o.rounds == 5 && o.span == 600*time.Millisecond && o.family == 4 }},
+		{"-quick", func(o *options) bool { return o.rounds == 3 && o.span == 100*time.Millisecond }},
+		{"-quick -rounds 7", func(o *options) bool { return o.rounds == 7 && o.span == 100*time.Millisecond }},
 		{"-family 6 -queues 1", func(o *options) bool { return o.family == 6 && o.queues == 1 }},
 		{"", func(o *options) bool { return len(o.peers) == len(peers) && len(o.figures) == len(figures) }},
 		{"-peers dr,wire", func(o *options) bool { return slices.Equal(peerKeys(o.peers), []string{"wire", "dr"}) }},
 		{"", func(o *options) bool {
-			return slices.Equal(o.modes(), []string{"up", "down", "segments", "flood", "flood8", "flood64", "flood4096", "conn", "rtt"})
+			return slices.Equal(o.modes(), []string{"up", "down", "up4", "down4", "segments", "flood", "flood8", "flood64", "flood4096", "conn", "rtt", "rttload"})
 		}},
 		{"-peers haproxy", func(o *options) bool { return len(o.peers) == 1 && o.peers[0].TCPOnly }},
 		{"-peers nat,nat@old -versus /builds/old", func(o *options) bool { return slices.Equal(peerKeys(o.peers), []string{"nat", "nat@old"}) }},
@@ -189,7 +189,7 @@ func testLoad(t *testing.T, at netip.AddrPort) {
 	server := startLoad(t, "serve", at.String())
 	l := load{to: at, warm: time.Millisecond, span: 20 * time.Millisecond}
 	for mode, figures := range map[string][]string{
-		"up": {figureUp}, "down": {figureDown}, "conn": {figureConn}, "rtt": {figureP50, figureP99}, "flood": nil,
+		"up": {figureUp}, "down": {figureDown}, "conn": {figureConn}, "rtt": {figureP50, figureP99, figureP999}, "up4": {figureUp4}, "down4": {figureDown4}, "rttload": {figureL50, figureL99, figureL999}, "flood": nil,
 		"segments": {figureSeg}, "flood8": nil, "flood64": nil,
 	} {
 		got, err := loads[mode](&l)

@@ -12,22 +12,32 @@ type figure struct {
 
 // Keys of the figures.
 const (
-	figureUp   = "tcp-up"
-	figureDown = "tcp-down"
-	figureSeg  = "tcp-small"
-	figureUDP  = "udp-small"
-	figureU8   = "udp-small-8"
-	figureU64  = "udp-small-64"
-	figureU4k  = "udp-small-4096"
-	figureConn = "tcp-conn"
-	figureP50  = "rtt-p50"
-	figureP99  = "rtt-p99"
+	figureUp        = "tcp-up"
+	figureDown      = "tcp-down"
+	figureUp4       = "tcp-up-4"
+	figureDown4     = "tcp-down-4"
+	figureSeg       = "tcp-small"
+	figureUDP       = "udp-small"
+	figureU8        = "udp-small-8"
+	figureU64       = "udp-small-64"
+	figureU4k       = "udp-small-4096"
+	figureConn      = "tcp-conn"
+	figureP50       = "rtt-p50"
+	figureP99       = "rtt-p99"
+	figureP999      = "rtt-p99.9"
+	figureL50       = "rtt-load-p50"
+	figureL99       = "rtt-load-p99"
+	figureL999      = "rtt-load-p99.9"
+	figureCPUGB     = "cpu-gb"
+	figureCPUPacket = "cpu-packet"
 )
 
 // figures are all of them, in the order in which they are told.
 var figures = []figure{
 	{Key: figureUp, Title: "bulk TCP, client to server", Unit: "Gbit/s", Aim: 0.8, digits: 2},
 	{Key: figureDown, Title: "bulk TCP, server to client", Unit: "Gbit/s", Aim: 0.8, digits: 2},
+	{Key: figureUp4, Title: "bulk TCP, 4 streams, client to server", Unit: "Gbit/s", Aim: 0.8, digits: 2},
+	{Key: figureDown4, Title: "bulk TCP, 4 streams, server to client", Unit: "Gbit/s", Aim: 0.8, digits: 2},
 	{Key: figureSeg, Title: "TCP in segments of 88 bytes, client to server", Unit: "Mbit/s", digits: 1},
 	{Key: figureUDP, Title: "18-byte datagrams, one flow, at the socket", Unit: "packets/s", Aim: 3},
 	{Key: figureU8, Title: "18-byte datagrams, 8 flows in turn, at the socket", Unit: "packets/s", Aim: 0.95},
@@ -36,6 +46,12 @@ var figures = []figure{
 	{Key: figureConn, Title: "connect, 1 byte each way, close", Unit: "connections/s"},
 	{Key: figureP50, Title: "1-byte round trip, p50", Unit: "µs", Lower: true, Aim: 1.2, digits: 1},
 	{Key: figureP99, Title: "1-byte round trip, p99", Unit: "µs", Lower: true, digits: 1},
+	{Key: figureP999, Title: "1-byte round trip, p99.9", Unit: "µs", Lower: true, digits: 1},
+	{Key: figureL50, Title: "1-byte round trip beside bulk, p50", Unit: "µs", Lower: true, digits: 1},
+	{Key: figureL99, Title: "1-byte round trip beside bulk, p99", Unit: "µs", Lower: true, digits: 1},
+	{Key: figureL999, Title: "1-byte round trip beside bulk, p99.9", Unit: "µs", Lower: true, digits: 1},
+	{Key: figureCPUGB, Title: "CPU of the machine for bulk TCP, client to server", Unit: "s/GB", Lower: true, digits: 3},
+	{Key: figureCPUPacket, Title: "CPU of the machine for an 18-byte datagram, one flow", Unit: "µs", Lower: true, digits: 2},
 }
 
 // reached reports whether a ratio is what was aimed at.

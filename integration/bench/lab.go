@@ -178,10 +178,14 @@ func (l *lab) measure(ctx context.Context) (map[string]float64, error) {
 		case "flood", "flood8", "flood64", "flood4096":
 			run = l.flood
 		}
+		before, err1 := busy()
+		start := time.Now()
 		figures, err := run(ctx, mode, l.o.warm, l.o.span)
-		if err != nil {
+		after, err2 := busy()
+		if err := errors.Join(err, err1, err2); err != nil {
 			return nil, err
 		}
+		costs(figures, float64(after-before)/float64(time.Since(start)))
 		maps.Copy(got, figures)
 	}
 	return got, nil
@@ -191,6 +195,8 @@ func (l *lab) measure(ctx context.Context) (map[string]float64, error) {
 var modesOf = map[string]string{
 	figureUp: "up", figureDown: "down", figureUDP: "flood", figureSeg: "segments",
 	figureU8: "flood8", figureU64: "flood64", figureU4k: "flood4096", figureConn: "conn", figureP50: "rtt", figureP99: "rtt",
+	figureUp4: "up4", figureDown4: "down4", figureP999: "rtt", figureL50: "rttload", figureL99: "rttload", figureL999: "rttload",
+	figureCPUGB: "up", figureCPUPacket: "flood",
 }
 
 // modes are the clients that the wanted figures need, each once.
@@ -234,7 +240,7 @@ func (l *lab) flood(ctx context.Context, mode string, warm, span time.Duration) 
 		return nil, errors.Join(failed, err)
 	}
 	for figure, m := range modesOf {
-		if m == mode {
+		if m == mode && figure != figureCPUPacket {
 			return map[string]float64{figure: rate}, nil
 		}
 	}

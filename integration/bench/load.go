@@ -21,7 +21,7 @@ import (
 // packet and its counter; raw system calls that block are in order because nothing else wants to run. What they cost is the same for every peer.
 //
 //	load serve ADDRESS                      TCP and UDP on it; counts datagrams; until its standard input ends
-//	load up|segments|down|rtt|conn|flood|flood8|flood64|flood4096 ADDRESS WARM SPAN
+//	load up|up4|segments|down|down4|rtt|rttload|conn|flood|flood8|flood64|flood4096 ADDRESS WARM SPAN
 //	                                        a client: WARM nanoseconds that do not count, then SPAN that do; prints figures as JSON
 //
 // A TCP connection starts with a request, whose first byte says what it is for:

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,7 @@ type load struct {
 // loads are the clients by name; each returns figures.
 var loads = map[string]func(*load) (map[string]float64, error){
 	"up": (*load).up, "down": (*load).down, "segments": (*load).segments, "rtt": (*load).rtt, "conn": (*load).conn,
+	"up4": streams(4, figureUp, figureUp4, (*load).up), "down4": streams(4, figureDown, figureDown4, (*load).down), "rttload": (*load).rttBesideBulk,
 	"flood": (*load).flood, "flood8": flows(8), "flood64": flows(64), "flood4096": flows(4096),
 }
 
@@ -117,9 +119,43 @@ func (l *load) rtt() (map[string]float64, error) {
 	}
 	slices.Sort(times)
 	return map[string]float64{
-		figureP50: float64(percentile(times, 0.5)) / 1e3,
-		figureP99: float64(percentile(times, 0.99)) / 1e3,
+		figureP50:  float64(percentile(times, 0.5)) / 1e3,
+		figureP99:  float64(percentile(times, 0.99)) / 1e3,
+		figureP999: float64(percentile(times, 0.999)) / 1e3,
 	}, nil
+}
+
+// streams runs n connections of one client at a time and adds their figures up.
+func streams(n int, figure, as string, one func(*load) (map[string]float64, error)) func(*load) (map[string]float64, error) {
+	return func(l *load) (map[string]float64, error) {
+		var mu sync.Mutex
+		sum := 0.0
+		err := threads(n, func() error {
+			got, err := one(l)
+			mu.Lock()
+			defer mu.Unlock()
+			sum += got[figure]
+			return err
+		})
+		return map[string]float64{as: sum}, err
+	}
+}
+
+// rttBesideBulk is rtt while another connection sends bulk.
+func (l *load) rttBesideBulk() (map[string]float64, error) {
+	bulk := make(chan error, 1)
+	go func() {
+		bulk <- threads(1, func() error {
+			_, err := l.up()
+			return err
+		})
+	}()
+	var got map[string]float64
+	err := threads(1, func() (err error) {
+		got, err = l.rtt()
+		return err
+	})
+	return map[string]float64{figureL50: got[figureP50], figureL99: got[figureP99], figureL999: got[figureP999]}, errors.Join(err, <-bulk)
 }
 
 // conn opens a connection, sends a byte, receives one and closes, by several threads.

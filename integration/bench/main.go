@@ -93,7 +93,7 @@ func parseOptions(args []string, complaints io.Writer) (*options, error) {
 	f.SetOutput(complaints)
 	quick := f.Bool("quick", false, "3 short rounds, unless -rounds or -span say otherwise")
 	f.IntVar(&o.rounds, "rounds", 5, "measure every peer so many times")
-	f.DurationVar(&o.span, "span", 2*time.Second, "count for so long")
+	f.DurationVar(&o.span, "span", 600*time.Millisecond, "count for so long")
 	f.IntVar(&o.family, "family", 4, "of IP: 4 or 6")
 	f.IntVar(&o.queues, "queues", min(runtime.NumCPU(), 16), "of each TAP of the director; the default is that of lb.toml")
 	chosen := f.String("peers", "", "some peers only, by commas: "+strings.Join(peerKeys(peers), ","))
@@ -132,7 +132,7 @@ func (o *options) shorten(given map[string]bool) {
 		o.rounds = 3
 	}
 	if !given["span"] {
-		o.span = 500 * time.Millisecond
+		o.span, o.warm = 100*time.Millisecond, 100*time.Millisecond
 	}
 }
 

@@ -1,0 +1,44 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// CPU time is that of the whole machine, client and server included: the only one that can be compared when some peers are processes and some are
+// the kernel, whose work behind a write is charged to whoever wrote. What else runs on the machine is in it.
+
+// tick is the unit of /proc/stat.
+const tick = 10 * time.Millisecond
+
+// busy is the CPU time that all CPUs have spent since the start of the machine, but idle or waiting.
+func busy() (time.Duration, error) {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	return parseBusy(line)
+}
+
+func parseBusy(line string) (time.Duration, error) {
+	var user, nice, system, idle, wait, irq, soft int64
+	if _, err := fmt.Sscanf(line, "cpu %d %d %d %d %d %d %d", &user, &nice, &system, &idle, &wait, &irq, &soft); err != nil {
+		return 0, fmt.Errorf("/proc/stat: %q: %w", line, err)
+	}
+	return time.Duration(user+nice+system+irq+soft) * tick, nil
+}
+
+// costs adds to figures what they cost, given the CPUs that were busy meanwhile.
+func costs(figures map[string]float64, cpus float64) {
+	if v := figures[figureUp]; v > 0 {
+		figures[figureCPUGB] = cpus / (v / 8)
+	}
+	if v := figures[figureUDP]; v > 0 {
+		figures[figureCPUPacket] = cpus / v * 1e6
+	}
+}
