@@ -217,7 +217,7 @@ func (o *options) tell(r *report, out io.Writer) error {
 	if o.markdown {
 		write = r.writeMarkdown
 	}
-	err := write(out)
+	err := errors.Join(write(out), r.writeVersus(out))
 	if o.json == "" {
 		return err
 	}

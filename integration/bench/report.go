@@ -24,6 +24,8 @@ type report struct {
 	Rounds  int     `json:"rounds"`
 	Seconds float64 `json:"seconds"` // that one figure of one peer was counted in one round
 	Rows    []row   `json:"rows"`
+
+	Versus []comparison `json:"versus,omitempty"` // ours to each peer; made when it is written
 }
 
 // row is one figure of one peer.
@@ -105,6 +107,7 @@ func newRow(f figure, p peer, sum summary, samples, base []float64) row {
 
 // writeJSON writes the report for programs.
 func (r *report) writeJSON(w io.Writer) error {
+	r.Versus = r.versus()
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(r)
