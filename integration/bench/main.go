@@ -91,7 +91,7 @@ func parseOptions(args []string, complaints io.Writer) (*options, error) {
 	o := &options{warm: 300 * time.Millisecond, self: "/proc/self/exe"}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(complaints)
-	quick := f.Bool("quick", false, "3 short rounds, unless -rounds or -span say otherwise")
+	quick := f.Bool("quick", false, "2 short rounds of fewer figures, unless -rounds or -span say otherwise")
 	f.IntVar(&o.rounds, "rounds", 5, "measure every peer so many times")
 	f.DurationVar(&o.span, "span", 600*time.Millisecond, "count for so long")
 	f.IntVar(&o.family, "family", 4, "of IP: 4 or 6")
@@ -123,13 +123,16 @@ func parseOptions(args []string, complaints io.Writer) (*options, error) {
 	o.peers = slices.DeleteFunc(slices.Clone(o.peers), func(p peer) bool { return !slices.Contains(keys, p.Key) })
 	var err2 error
 	o.figures, err2 = choose(*figures, figureKeys())
+	if *quick && *figures == "" {
+		o.figures = slices.DeleteFunc(slices.Clone(o.figures), func(f string) bool { return f == figureSeg || f == figureU8 || f == figureU64 })
+	}
 	return o, errors.Join(err1, err2, o.check(f.Args()))
 }
 
 // shorten makes the run quick where the command line did not say otherwise.
 func (o *options) shorten(given map[string]bool) {
 	if !given["rounds"] {
-		o.rounds = 3
+		o.rounds = 2
 	}
 	if !given["span"] {
 		o.span, o.warm = 100*time.Millisecond, 100*time.Millisecond
