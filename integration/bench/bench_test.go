@@ -135,7 +135,9 @@ func TestOptions(t *testing.T) {
 		check func(o *options) bool
 	}{
 		{"", func(o *options) bool { return o.rounds == 5 && o.span == 600*time.Millisecond && o.family == 4 }},
-		{"-quick", func(o *options) bool { return o.rounds == 2 && len(o.figures) == len(figures)-3 && o.span == 100*time.Millisecond }},
+		{"-quick", func(o *options) bool {
+			return o.rounds == 2 && len(o.figures) == len(figures)-3 && o.span == 100*time.Millisecond
+		}},
 		{"-quick -rounds 7", func(o *options) bool { return o.rounds == 7 && o.span == 100*time.Millisecond }},
 		{"-family 6 -queues 1", func(o *options) bool { return o.family == 6 && o.queues == 1 }},
 		{"", func(o *options) bool { return len(o.peers) == len(peers) && len(o.figures) == len(figures) }},
