@@ -35,6 +35,8 @@ type Options struct {
 	Config  *conf.Config
 	Devices []*tap.Device // one for each Config.Interfaces, in that order, the same for those that share a TAP; the director does not close them
 	Log     *slog.Logger  // nil: slog.Default
+
+	Confirm time.Duration // age of a next hop's last proof at which it is asked again, for tests; 0: the resolver's default
 }
 
 // Director is a load balancer on a set of devices.
@@ -71,7 +73,7 @@ func New(o Options) (*Director, error) {
 	if d.log == nil {
 		d.log = slog.Default()
 	}
-	d.neigh = neigh.New(neigh.Options{Links: d.neighLinks(o.Config), Log: d.log})
+	d.neigh = neigh.New(neigh.Options{Links: d.neighLinks(o.Config), Log: d.log, Confirm: o.Confirm})
 	v, err := newView(o.Config, viewOptions{mtus: d.mtus(), pin: d.neigh.Pin})
 	if err != nil {
 		return nil, err

@@ -28,6 +28,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 )
 
 // Spec says which world is wanted. The zero value of each field has a meaning; Method is the only one that must be set.
@@ -55,6 +56,7 @@ type Spec struct {
 	WebKeys       string            // more lines of lb.toml for the TCP service
 	Extra         string            // more of lb.toml, at its end
 	Log           *slog.Logger      // of the director; nil: nothing is logged
+	Confirm       time.Duration     // director.Options.Confirm, where the director is in this process
 }
 
 // Methods are the forwarding methods that worlds can be built for.

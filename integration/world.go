@@ -76,6 +76,9 @@ type Wired interface {
 	// Inject sends a frame from the client's place on its LAN.
 	Inject(f *tap.Frame) error
 
+	// SetLinks takes all links of a host down, as if their cables were pulled, or brings them up again.
+	SetLinks(host string, up bool) error
+
 	// Retransmitted returns how many SYNs of the client had to be sent again, and maybe other segments of its.
 	Retransmitted() uint64
 }

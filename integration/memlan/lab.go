@@ -109,5 +109,18 @@ func (w *World) Inject(f *tap.Frame) error {
 	return nil
 }
 
+// SetLinks takes a host's links down, or brings them up.
+func (w *World) SetLinks(host string, up bool) error {
+	for _, h := range w.everyHost() {
+		if h.Name == host {
+			for _, l := range h.links {
+				l.down.Store(!up)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("there is no host %s", host)
+}
+
 // Retransmitted counts segments of any kind that the client sent again.
 func (w *World) Retransmitted() uint64 { return w.client.stack.Stats().TCP.Retransmits.Value() }

@@ -29,6 +29,7 @@ type link struct {
 
 	tunnelEnd netip.Addr // the host takes packets to this address out of their tunnel; invalid: none
 
+	down       atomic.Bool // nothing passes, either way
 	dispatcher atomic.Pointer[gstack.NetworkDispatcher]
 }
 
@@ -37,6 +38,9 @@ func (l *link) plug(s *Switch, name string) { l.port = s.Plug(name, l.in) }
 
 // WritePackets sends what the stack hands down. It is called with locks of the stack held.
 func (l *link) WritePackets(pkts gstack.PacketBufferList) (int, tcpip.Error) {
+	if l.down.Load() {
+		return pkts.Len(), nil
+	}
 	for _, p := range pkts.AsSlice() {
 		l.port.give(l.frame(p))
 	}
@@ -96,8 +100,8 @@ func (l *link) in(f *tap.Frame) {
 	b := f.Bytes()
 	dst := stack.DstMAC(b)
 	group := dst[0]&1 != 0
-	if dst != l.mac && !group {
-		return // flooded, for somebody else
+	if dst != l.mac && !group || l.down.Load() {
+		return // flooded, for somebody else; or the cable is pulled
 	}
 	l.faults.judge(l.port.Name, f, l.mtu, l.offload)
 	for _, g := range datagrams(f) {

@@ -115,7 +115,7 @@ func (w *World) startDirector() error {
 	for _, d := range w.devices {
 		devices = append(devices, d.dev)
 	}
-	w.director, err = director.New(director.Options{Config: config, Devices: devices, Log: w.Plan.Spec.Log})
+	w.director, err = director.New(director.Options{Config: config, Devices: devices, Log: w.Plan.Spec.Log, Confirm: w.Plan.Spec.Confirm})
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func startHere(ns *Namespace, o Options, config string) (runner, error) {
 	if err := ns.Do(func() error { return h.open(cfg, log) }); err != nil {
 		return nil, errors.Join(err, h.closeDevices())
 	}
-	h.Director, err = director.New(director.Options{Config: cfg, Devices: h.devices, Log: log})
+	h.Director, err = director.New(director.Options{Config: cfg, Devices: h.devices, Log: log, Confirm: o.confirm})
 	if err != nil {
 		return nil, errors.Join(err, h.closeDevices())
 	}

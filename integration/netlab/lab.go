@@ -137,6 +137,22 @@ func (w *World) Inject(f *tap.Frame) error {
 	return err
 }
 
+// SetLinks takes the bridges' ends of a host's cables down, or brings them up: the host has no carrier, and keeps its addresses.
+func (w *World) SetLinks(host string, up bool) error {
+	for _, h := range w.hosts {
+		if h.Name != host {
+			continue
+		}
+		for _, leg := range h.plan.Legs {
+			if err := w.director.setLink(portName(host, leg.LAN), up); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return fmt.Errorf("there is no host %s", host)
+}
+
 // openRaw opens a packet socket that only sends.
 func openRaw(ns *Namespace, link string) (f *os.File, err error) {
 	l, err := ns.link(link)

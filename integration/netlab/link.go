@@ -161,6 +161,21 @@ func (n *Namespace) linkUp(name string) error {
 	return nil
 }
 
+// setLink brings the link up, or takes it down.
+func (n *Namespace) setLink(name string, up bool) error {
+	if up {
+		return n.linkUp(name)
+	}
+	l, err := n.link(name)
+	if err != nil {
+		return err
+	}
+	if err := n.links.LinkSetDown(l); err != nil {
+		return fmt.Errorf("take %s down in %s: %w", name, n.Name, err)
+	}
+	return nil
+}
+
 // ipNet is p as the netlink package has it, host bits kept.
 func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}

@@ -31,7 +31,8 @@ type Options struct {
 	// Log takes what the director logs; nil: the spec's logger, if it runs in this process, else nobody.
 	Log io.Writer
 
-	logger *slog.Logger // the spec's
+	logger  *slog.Logger  // the spec's
+	confirm time.Duration // the spec's
 }
 
 // host is a namespace with the plan it was built from.
@@ -87,7 +88,7 @@ func NewWith(s integration.Spec, o Options) (*World, error) {
 	if w.plan, err = integration.NewPlan(s); err != nil {
 		return nil, err
 	}
-	w.config, w.options.logger = w.plan.Config(tapNames), w.plan.Spec.Log
+	w.config, w.options.logger, w.options.confirm = w.plan.Config(tapNames), w.plan.Spec.Log, w.plan.Spec.Confirm
 	if err := w.build(); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}

@@ -20,6 +20,7 @@ import (
 //	thresholds  a server that is full, and room again
 //	pickup      the director is started anew under open connections
 //	idle        both ends of a silent connection are reset
+//	dead        a server whose links go down gets nothing new, its UDP flows go on elsewhere, and it is back by itself
 //	flood       SYNs from forged sources fill the table; the answers of the director are bounded
 //
 // Clients dial from a port that nobody had before, unless the check is about that.
@@ -72,6 +73,7 @@ var stateWorlds = []stateWorld{
 	{"thresholds", nil, thresholds, []stateCheck{{"thresholds", checkThresholds, ""}}},
 	{"pickup", []string{"fullnat"}, pickup, []stateCheck{{"pickup", checkPickup, ""}}},
 	{"idle", nil, idle, []stateCheck{{"idle", checkIdle, ""}}},
+	{"dead", nil, dead, []stateCheck{{"dead", checkDead, ""}}},
 	{"flood", nil, flooded, []stateCheck{{"rate of answers", checkAnswerRate, ""}, {"flood", checkFlood, ""}}},
 }
 
