@@ -58,7 +58,11 @@ func (d *Director) judgeHopsLocked(now time.Duration) {
 			leave = s.leaving(leave, len(v.servers))
 		}
 	}
-	if leave == nil || d.unused(time.Now().Add(settleTime)) != nil { // else a worker may still make a flow of what it picked before
+	if leave == nil {
+		return
+	}
+	if d.unused(time.Now().Add(settleTime)) != nil { // a worker may still make a flow of what it picked before: later
+		m.waiting = true
 		return
 	}
 	moved, _ := d.table.Sweep(flow.Sweep{Of: func(server uint32, proto uint8) bool {

@@ -69,7 +69,7 @@ func TestBench(t *testing.T) {
 			var out, progress bytes.Buffer
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
-			args := []string{"-rounds", "1", "-span", "100ms", "-family", c.family, "-peers", strings.Join(c.peers, ","),
+			args := []string{"-rounds", "1", "-span", "200ms", "-family", c.family, "-peers", strings.Join(c.peers, ","),
 				"-figures", strings.Join(c.figures, ","), "-json", file}
 			if err := run(ctx, args, &out, &progress); err != nil {
 				t.Fatalf("%v\n%s", err, &progress)
