@@ -15,6 +15,7 @@ import (
 
 	"tapdirector/integration"
 	"tapdirector/integration/memlan"
+	"tapdirector/integration/worldtest"
 	"tapdirector/stack"
 	"tapdirector/tap"
 )
@@ -286,14 +287,18 @@ func tryToyFTP(t *testing.T, s integration.Spec, pieces int, lossy bool) {
 		s.Extra += fmt.Sprintf("[[service.server]]\naddress = %q\n", netip.AddrPortFrom(h.Listen.Addr(), 21))
 	}
 	w := newWorld(t, s)
-	content := bytes.Repeat([]byte("0123456789abcdef\n"), 1000)
+	lines := 1000
+	if worldtest.RaceEnabled || lossy { // What is lost waits for longer and longer timers.
+		lines = 200
+	}
+	content := bytes.Repeat([]byte("0123456789abcdef\n"), lines)
 	for i, h := range plan.Servers {
 		toyServer(t, w.Host(i), netip.AddrPortFrom(h.Listen.Addr(), 21), pieces, content)
 	}
 	if lossy {
 		w.Disturb(disturb())
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 8*timeout)
+	ctx, cancel := context.WithTimeout(t.Context(), 16*timeout)
 	defer cancel()
 	var all sync.WaitGroup
 	for range 2 {
