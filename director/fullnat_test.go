@@ -26,26 +26,37 @@ func (w *world) openFullNAT() tap.Frame {
 func TestFullNATBothWays(t *testing.T) {
 	for _, proto := range []string{"tcp", "udp"} {
 		bothFamilies(t, func(t *testing.T, family int) {
-			w := newWorld(t, worldSpec{family: family, proto: proto, method: "fullnat"})
-			v, left := w.step(ext, w.toVIP(stack.SYN))
-			p, f := w.one(v, left, ForwardedFullNAT, in)
-			if p.Src.Netip() != w.spec.addr(2, 1) || p.SrcPort < localLow || p.SrcPort > localHigh || endpoint(p.Dst, p.DstPort) != w.spec.server(0) || p.TTL != 63 {
-				t.Errorf("server gets %s, want from a port of %v, TTL 63", stack.Describe(f.Bytes()), w.spec.addr(2, 1))
-			}
-			v, left = w.step(in, w.answerTo(&f, stack.SYN|stack.ACK).Frame())
-			q, f := w.one(v, left, RepliedFullNAT, ext)
-			if endpoint(q.Src, q.SrcPort) != w.spec.vip() || endpoint(q.Dst, q.DstPort) != w.spec.client() || stack.DstMAC(f.Bytes()) != clientMAC || q.TTL != 63 {
-				t.Errorf("client gets %s", stack.Describe(f.Bytes()))
-			}
-			v, left = w.step(ext, w.toVIP(stack.ACK))
-			if again, _ := w.one(v, left, ForwardedFullNAT, in); again.Tuple != p.Tuple {
-				t.Errorf("the next packet is %+v, the first was %+v", again.Tuple, p.Tuple)
-			}
-			srv := w.view.Load().servers[0]
-			if srv.inPkts.Load() != 2 || srv.outPkts.Load() != 1 {
-				t.Errorf("%d packets in, %d out", srv.inPkts.Load(), srv.outPkts.Load())
-			}
+			checkBothWays(t, worldSpec{family: family, proto: proto, method: "fullnat"}, flow.FullNAT)
 		})
+	}
+}
+
+// checkBothWays carries a first packet, its answer and another one, by fullnat in the world of spec, and fails unless the connection is of the method.
+func checkBothWays(t *testing.T, spec worldSpec, method flow.Method) {
+	w := newWorld(t, spec)
+	dip := (&worldSpec{family: w.spec.outer}).addr(2, 1)
+	v, left := w.step(ext, w.toVIP(stack.SYN))
+	p, f := w.one(v, left, ForwardedFullNAT, in)
+	if p.Src.Netip() != dip || p.SrcPort < localLow || p.SrcPort > localHigh || endpoint(p.Dst, p.DstPort) != w.spec.server(0) || p.TTL != 63 {
+		t.Errorf("server gets %s, want from a port of %v, TTL 63", stack.Describe(f.Bytes()), dip)
+	}
+	if !bytes.HasSuffix(f.Bytes(), []byte("hello")) {
+		t.Errorf("server gets %x", f.Bytes())
+	}
+	v, left = w.step(in, w.answerTo(&f, stack.SYN|stack.ACK).Frame())
+	q, f := w.one(v, left, RepliedFullNAT, ext)
+	if endpoint(q.Src, q.SrcPort) != w.spec.vip() || endpoint(q.Dst, q.DstPort) != w.spec.client() || stack.DstMAC(f.Bytes()) != clientMAC || q.TTL != 63 {
+		t.Errorf("client gets %s", stack.Describe(f.Bytes()))
+	}
+	v, left = w.step(ext, w.toVIP(stack.ACK))
+	if again, _ := w.one(v, left, ForwardedFullNAT, in); again.Tuple != p.Tuple {
+		t.Errorf("the next packet is %+v, the first was %+v", again.Tuple, p.Tuple)
+	}
+	if srv := w.view.Load().servers[0]; srv.inPkts.Load() != 2 || srv.outPkts.Load() != 1 {
+		t.Errorf("%d packets in, %d out", srv.inPkts.Load(), srv.outPkts.Load())
+	}
+	if c := w.worker(ext).conn; c.Method != method || w.table.Len() != 1 {
+		t.Errorf("%d connections, method %d", w.table.Len(), c.Method)
 	}
 }
 
