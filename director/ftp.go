@@ -102,12 +102,17 @@ func (w *worker) control(f *tap.Frame, d flow.Direction, iface uint16) (Verdict,
 	seq, ack := p.Numbers(b)
 	payload := p.Payload(b)
 	n, at := p.SACKs(b, &h.edges)
-	*g = ftp.Segment{Seq: seq, Ack: ack, Flags: p.TCPFlags, SACKs: h.edges[:n], Payload: payload, Part: p.Fragment}
+	*g = ftp.Segment{Seq: seq, Ack: ack, Flags: p.TCPFlags, SACKs: h.edges[:n], Payload: payload, Window: p.Window(b), Part: p.Fragment}
 	g.Damaged = len(payload) > 0 && !stack.ChecksumOK(f, p)
 	if need := ftp.Room(g); len(h.room) < need {
 		h.room = make([]byte, need)
 	}
-	switch fate := w.d.ftp.Carry(&w.conn, d, g, w.now, h.room); fate {
+	fate := w.d.ftp.Carry(&w.conn, d, g, w.now, h.room)
+	if g.Held {
+		a, ok := stack.ACKFrame(f, p, g.HeldAck, g.HeldWindow, w.arena)
+		w.answer(&a, ok, 0)
+	}
+	switch fate {
 	case ftp.Waits:
 		return DropFTP, false
 	case ftp.Changed, ftp.Cut:

@@ -8,7 +8,7 @@ import (
 	"tapdirector/tap"
 )
 
-// Replies that the director makes itself: a TCP reset, an ICMP error. A reply goes back to where the frame came from: hardware addresses
+// Replies that the director makes itself: a TCP reset or acknowledgement, an ICMP error. A reply goes back to where the frame came from: hardware addresses
 // are swapped, so that its source is the address the frame was sent to, our own. Packets are short, atomic (DF, IPv4 identification 0,
 // RFC 6864), with a TTL of 64 and full checksums, and need no route.
 //
@@ -41,6 +41,39 @@ func RSTFrame(f *tap.Frame, p *Packet, a *tap.Arena) (tap.Frame, bool) {
 	} else {
 		l4[13] |= ACK
 		binary.BigEndian.PutUint32(l4[8:], binary.BigEndian.Uint32(in[4:])+p.segmentLen())
+	}
+	t := Packet{Kind: p.Kind, Tuple: Tuple{Src: p.Dst, Dst: p.Src, Proto: ProtoTCP}}
+	t.setL4Checksum(l4, tcpCsumOff)
+	return r, true
+}
+
+// ACKFrame returns the acknowledgement of ack that the receiver of TCP segment f would send, with this window (as in the header, not scaled). Timestamps are those of f,
+// exchanged (RFC 7323 section 3), so that its sender measures this answer and none before. It reports false as RSTFrame does.
+func ACKFrame(f *tap.Frame, p *Packet, ack uint32, window uint16, a *tap.Arena) (tap.Frame, bool) {
+	b := f.Bytes()
+	if p.Proto != ProtoTCP || !p.HasPorts || p.Fragment || p.TCPFlags&(RST|ACK) != ACK || p.toGroup(b) {
+		return tap.Frame{}, false
+	}
+	n := tcpMinLen
+	stamps := int(p.findOption(b, tcpOptTimestamps))
+	if stamps > 0 && b[stamps-1] == 10 {
+		n += 12
+	}
+	r, l4, ok := p.newReply(a, b, p.Dst, ProtoTCP, n)
+	if !ok {
+		return r, false
+	}
+	clear(l4)
+	binary.BigEndian.PutUint16(l4, p.DstPort)
+	binary.BigEndian.PutUint16(l4[2:], p.SrcPort)
+	copy(l4[4:8], b[p.L4+8:])
+	binary.BigEndian.PutUint32(l4[8:], ack)
+	l4[12], l4[13] = uint8(n/4)<<4, ACK
+	binary.BigEndian.PutUint16(l4[14:], window)
+	if n > tcpMinLen {
+		copy(l4[20:], []byte{tcpOptNop, tcpOptNop, tcpOptTimestamps, 10})
+		copy(l4[24:28], b[stamps+4:])
+		copy(l4[28:32], b[stamps:])
 	}
 	t := Packet{Kind: p.Kind, Tuple: Tuple{Src: p.Dst, Dst: p.Src, Proto: ProtoTCP}}
 	t.setL4Checksum(l4, tcpCsumOff)

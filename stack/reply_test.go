@@ -24,6 +24,46 @@ func checkReply(t *testing.T, reply, f *tap.Frame, p *Packet) Packet {
 	return q
 }
 
+// An acknowledgement looks like one of the receiver: numbers, window, and timestamps exchanged.
+func TestACK(t *testing.T) {
+	stamps := []byte{1, 1, 8, 10, 0, 0, 0, 7, 0, 0, 0, 9}
+	for _, fam := range families {
+		for _, tt := range []struct {
+			options, want []byte
+		}{
+			{nil, nil},
+			{stamps, []byte{1, 1, 8, 10, 0, 0, 0, 9, 0, 0, 0, 7}},
+			{[]byte{8, 10, 0, 0, 0, 7, 0, 0, 0, 9, 1, 1}, []byte{1, 1, 8, 10, 0, 0, 0, 9, 0, 0, 0, 7}},
+			{[]byte{8, 4, 1, 2}, nil},
+		} {
+			s := packettest.Spec{Src: fam.client, Dst: fam.vip, Flags: ACK | PSH, Seq: 1000, Ack: 78, TCPOptions: tt.options, Payload: pattern(10)}
+			f := s.Frame()
+			p := mustParse(t, &f)
+			r, ok := ACKFrame(&f, &p, 1007, 321, tap.NewArena(4096))
+			if !ok {
+				t.Fatal("no acknowledgement")
+			}
+			q := checkReply(t, &r, &f, &p)
+			seq, ack := q.Numbers(r.Bytes())
+			tcp := header.TCP(r.Bytes()[q.L4:])
+			if q.Tuple != p.Tuple.Reverse() || q.TCPFlags != ACK || seq != 78 || ack != 1007 || q.Window(r.Bytes()) != 321 || !bytes.Equal(tcp.Options(), tt.want) {
+				t.Errorf("%s %v: %s, options %v", fam.name, tt.options, Describe(r.Bytes()), tcp.Options())
+			}
+			if _, ok := ACKFrame(&f, &p, 1007, 321, tap.NewArena(1)); ok {
+				t.Error("a frame without room")
+			}
+		}
+		for _, flags := range []uint8{RST | ACK, PSH, SYN} {
+			s := packettest.Spec{Src: fam.client, Dst: fam.vip, Flags: flags}
+			f := s.Frame()
+			p := mustParse(t, &f)
+			if _, ok := ACKFrame(&f, &p, 1, 1, tap.NewArena(4096)); ok {
+				t.Errorf("%s: flags %x are acknowledged", fam.name, flags)
+			}
+		}
+	}
+}
+
 // RFC 9293 section 3.10.7.1.
 func TestRST(t *testing.T) {
 	for _, fam := range families {

@@ -15,8 +15,10 @@ import (
 const MaxSACKs = 8
 
 const (
-	tcpOptSACK = 5
-	tcpUrgOff  = 18
+	tcpOptSACK       = 5
+	tcpOptTimestamps = 8
+	tcpWindowOff     = 14
+	tcpUrgOff        = 18
 )
 
 // Numbers returns the sequence number and the acknowledgement of TCP segment p in frame b.
@@ -24,6 +26,9 @@ func (p *Packet) Numbers(b []byte) (seq, ack uint32) {
 	l4 := b[p.L4:][:tcpMinLen]
 	return binary.BigEndian.Uint32(l4[4:]), binary.BigEndian.Uint32(l4[8:])
 }
+
+// Window returns the window of TCP segment p in frame b, as it stands in the header.
+func (p *Packet) Window(b []byte) uint16 { return binary.BigEndian.Uint16(b[p.L4+tcpWindowOff:]) }
 
 // SetNumbers changes them; partial is the frame's Header.Partial().
 func (p *Packet) SetNumbers(b []byte, partial bool, seq, ack uint32) {

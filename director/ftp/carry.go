@@ -15,8 +15,14 @@ type Segment struct {
 	Flags    uint8
 	SACKs    []uint32 // starts and ends of blocks, in turn; those of the packet, which are translated in place
 	Payload  []byte   // borrowed
-	Damaged  bool     // its checksum is wrong: nothing in it is believed
-	Part     bool     // a first fragment: Payload is not all
+	Window   uint16
+	Damaged  bool // its checksum is wrong: nothing in it is believed
+	Part     bool // a first fragment: Payload is not all
+
+	// After Carry. Held: some of it is kept for a line's end, so its sender is to be answered that everything before HeldAck was received, and by the receiver's window.
+	Held       bool
+	HeldAck    uint32
+	HeldWindow uint16
 }
 
 // Fate is what becomes of a segment.
@@ -83,8 +89,8 @@ func (s *session) acknowledge(d flow.Direction, g *Segment) {
 		return
 	}
 	n := &s.readers[d].numbers
-	if !g.Damaged {
-		n.hear(g.Ack)
+	if !g.Damaged && g.Flags&stack.SYN == 0 {
+		n.hear(g.Ack, g.Window)
 	}
 	g.Ack = n.acked(g.Ack)
 	for i := 0; i+1 < len(g.SACKs); i += 2 {
@@ -119,13 +125,15 @@ func (t *Table) edit(r *reader, at uint32, g *Segment, room []byte) (f Fate) {
 		t.stats.Waited++
 		f = Cut
 	}
-	seq := g.Seq
-	g.Seq = r.sent(seq)
-	if r.clean(at, at+uint32(len(g.Payload))) {
+	g.Seq = r.sent(g.Seq)
+	end := at + uint32(len(g.Payload))
+	if r.clean(at, end) {
 		return f
 	}
-	if g.Payload = r.rewrite(room[:0], at, g.Payload); len(g.Payload) == 0 {
-		g.Seq-- // as a keepalive: so that its receiver acknowledges what came before, and its sender goes on
+	g.Payload = r.rewrite(room[:0], at, g.Payload)
+	if e := r.opened(); e != nil && before(e.at, end) && r.heard && r.last == r.sent(e.at) {
+		g.Held, g.HeldAck, g.HeldWindow = true, e.held, r.window
+		t.stats.Acknowledged++
 	}
 	return max(f, Changed)
 }

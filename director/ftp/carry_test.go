@@ -59,6 +59,13 @@ func (e *end) send(from, to int, lost bool) {
 	if fate == Waits || lost {
 		return
 	}
+	if g.Held {
+		if ack := int(int32(g.HeldAck - e.isn)); ack > e.max || ack < e.una || g.HeldWindow != 500 {
+			e.t.Fatalf("%q, sent as %d, is acknowledged up to %d, window %d; sent is up to %d, acknowledged %d", e.old[from:to], from, ack, g.HeldWindow, e.max, e.una)
+		} else {
+			e.una = ack
+		}
+	}
 	at := int(int32(g.Seq - e.isn))
 	for i, c := range g.Payload {
 		if p := at + i; p >= e.ack && (p >= len(e.want) || c != e.want[p]) {
@@ -75,7 +82,7 @@ func (e *end) send(from, to int, lost bool) {
 // acknowledge has the receiver say what it has.
 func (e *end) acknowledge() {
 	e.t.Helper()
-	g := Segment{Seq: 77, Ack: e.isn + uint32(e.ack), Flags: stack.ACK}
+	g := Segment{Seq: 77, Ack: e.isn + uint32(e.ack), Flags: stack.ACK, Window: 500}
 	start := e.ack
 	for start < len(e.got) && !e.got[start] {
 		start++

@@ -7,8 +7,9 @@ package ftp
 //
 // Held bytes. Of a line that may have to be edited, but has not come to its end, nothing goes on: its bytes have no place among the new numbers
 // yet. They are kept here, and acknowledged to the sender as soon as the receiver acknowledges all in front of them, because a sender
-// with Nagle's algorithm sends the rest of the line only then. When the line is complete it goes on whole, and again whenever the segment
-// with its end comes again.
+// with Nagle's algorithm sends the rest of the line only then. Where the receiver has done so already it would stay silent, or answer too late and with an
+// old timestamp, which its peer takes for a slow path: so the sender is answered here. When the line is complete it goes on whole, and again
+// whenever the segment with its end comes again.
 //
 // Edits are remembered until the receiver has acknowledged what they made, and longer while there is room. Where there is none the data waits: what
 // is not read is not passed on either, so its sender sends it again.
@@ -33,11 +34,12 @@ func (e *edit) grown() uint32 { return uint32(e.n) - (e.end - e.at) }
 
 // numbers are the edits of one direction. The zero value has none.
 type numbers struct {
-	base  uint32 // new minus old in front of the first edit
-	last  uint32 // new: the receiver has acknowledged all before it
-	heard bool   // last is valid
-	count uint8
-	edits [maxEdits]edit // by at
+	base   uint32 // new minus old in front of the first edit
+	last   uint32 // new: the receiver has acknowledged all before it
+	window uint16 // what it said with that, or later
+	heard  bool   // last and window are valid
+	count  uint8
+	edits  [maxEdits]edit // by at
 }
 
 // before compares sequence numbers.
@@ -104,9 +106,9 @@ func (n *numbers) edge(new uint32, up bool) uint32 {
 }
 
 // hear notes what the receiver has acknowledged.
-func (n *numbers) hear(ack uint32) {
-	if !n.heard || before(n.last, ack) {
-		n.last, n.heard = ack, true
+func (n *numbers) hear(ack uint32, window uint16) {
+	if !n.heard || !before(ack, n.last) {
+		n.last, n.window, n.heard = ack, window, true
 	}
 }
 

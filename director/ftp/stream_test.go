@@ -126,12 +126,12 @@ func TestEditsAreForgotten(t *testing.T) {
 	}
 	before := n.sent(1000)
 	for _, ack := range []uint32{0, 11} {
-		n.hear(ack)
+		n.hear(ack, 0)
 		if n.add(900, 910) != nil {
 			t.Fatalf("room, though only %d is acknowledged", ack)
 		}
 	}
-	n.hear(12)
+	n.hear(12, 0)
 	e := n.add(900, 910)
 	if e == nil {
 		t.Fatal("no room")

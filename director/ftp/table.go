@@ -60,6 +60,7 @@ type Stats struct {
 	LongLines       uint64 // lines longer than 128 bytes that would have mattered
 	NoPort          uint64 // answers that were not followed because no port of the VIP was free
 	Waited          uint64 // segments that had to be sent again: ahead of what is missing, or behind edits that nobody has acknowledged
+	Acknowledged    uint64 // segments of a line that is held, which the director acknowledged to their sender
 	Full            uint64 // segments of control connections that pass unread because there are too many
 	Encrypted       uint64 // control connections on which TLS began
 }
