@@ -7,6 +7,7 @@ FUZZTIME    ?= 20s
 BENCHTIME   ?= 1s
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RACE        ?=
+NORACE      ?=
 # The commit is stamped into the binary where git knows it.
 BUILDVCS    := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
 TESTFLAGS   ?=
@@ -18,10 +19,14 @@ BENCHFLAGS  ?=
 
 # The race detector is written in C and needs cgo; all else is Go. Left out are long computations in one goroutine, which have no races and take ten times as
 # long with it, the bench, and counts of allocations, which are those of another program there.
-ALONE := Bench|ReloadIsBounded|.*Alloc.*|PortsOfOneServer|PortsOfAServerOfTheOtherFamily|ReplyTuplesAreUnique|MemoryPerConnection|MemoryIsGivenBack|MemoryIsUsedAgain|CollectorSeesNothing|TableAgainstTwin|GivingBackAgainstTwin|IndexAgainstMap|EachWhileMemoryIsGivenBack|ThousandServers|Leaving|Share|Disruption|FullNATManyConnections|FullNATPortsRunOut|RateFlood|AnswersArrive|MergeRandom|SetEndsIsBoth|EditIsRebuild
+ALONE := Bench|ReloadIsBounded|.*Alloc.*|PortsOfOneServer|PortsOfAServerOfTheOtherFamily|ReplyTuplesAreUnique|MemoryPerConnection|MemoryIsGivenBack|MemoryIsUsedAgain|CollectorSeesNothing|TableAgainstTwin|GivingBackAgainstTwin|IndexAgainstMap|EachWhileMemoryIsGivenBack|ThousandServers|Leaving|Share|Disruption|FullNATManyConnections|FullNATPortsRunOut|RateFlood|AnswersArrive|MergeRandom|SetEndsIsBoth|EditIsRebuild|Persistence|Thresholds|Timeouts|EarlyDrop|MarksOfMany|TUNOuterHeader|OnlyUsable|ForwardAcross|ForwardStructured|CasesAgainstRecord
 ifneq ($(RACE),)
 TESTFLAGS += -race -skip '^Test($(ALONE))$$'
 TESTENV   := CGO_ENABLED=1
+else ifneq ($(NORACE),)
+TESTFLAGS += -run '^Test($(ALONE))$$'
+PACKAGES  := $(sort $(dir $(shell grep -rlE --include='*_test.go' '^func Test($(ALONE))\>' .)))
+TESTENV   := CGO_ENABLED=0
 else
 TESTENV   := CGO_ENABLED=0
 endif
@@ -38,7 +43,7 @@ help: ## list the targets
 build: ## build ./tapdirector, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(BUILDVCS) -ldflags '-s -w' -o tapdirector .
 
-test: ## run all tests and list those that were skipped (RACE=1: with the race detector)
+test: ## run all tests and list those that were skipped (RACE=1: with the race detector; NORACE=1: those that leaves out)
 	@mkdir -p $(BIN)
 	@$(TESTENV) $(GO) test -v -p $(PARALLEL) $(TESTFLAGS) $(PACKAGES) 2>&1 | tee $(BIN)/test.log | awk -f .ci/testsummary.awk
 

@@ -448,7 +448,7 @@ func TestReloadRace(t *testing.T) {
 				})
 				all.Go(func() {
 					defer close(stop)
-					for i := range 150 {
+					for i := range 40 {
 						if err := w.reload(w.with([]int{3, 1, 2, 3, 2}[i%5], service)); err != nil {
 							t.Error(err)
 						}

@@ -13,18 +13,14 @@ import (
 
 // flooded has a small table, and hardly any answers of its own.
 func flooded(s *integration.Spec, _ *integration.Plan) {
-	s.Extra = "[limits]\nconnections = 4000\nicmp_rate = 1\n"
+	s.Extra = "[limits]\nconnections = 1000\nicmp_rate = 1\n"
 }
 
 // checkFlood: while a flood of SYNs from forged sources keeps the table full, a connection that was there lives on, and new ones are made.
 func checkFlood(t *testing.T, e *labEnv) {
 	old := e.client(t, e.from(), e.VIP())
 	before := who(t, old)
-	n := 9000
-	if RaceEnabled {
-		n = 5000
-	}
-	e.flood(t, n)
+	e.flood(t, 2500)
 	if sum(e, "connections_evicted") == 0 {
 		t.Error("nothing was evicted")
 	}
