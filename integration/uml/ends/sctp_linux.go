@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,13 +44,43 @@ func dialSCTP(ap netip.AddrPort, err error) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := socketSCTP(ap, unix.Connect)
+	f, err := socketSCTP(ap, connectSCTP)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %v: %w", ap, err)
 	}
 	defer f.Close()
 	c, err := net.FileConn(f)
 	return sctpConn{c}, err
+}
+
+// connectSCTP is connect, which for SCTP cannot be resumed after a signal: the kernel calls it again, and finds an association that is on its way (EALREADY).
+// So it does not wait inside.
+func connectSCTP(fd int, sa unix.Sockaddr) error {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return err
+	}
+	err := unix.Connect(fd, sa)
+	if err != unix.EINPROGRESS {
+		return err
+	}
+	for end := time.Now().Add(waitLimit); ; {
+		left := time.Until(end).Milliseconds()
+		if left <= 0 {
+			return unix.ETIMEDOUT
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, int(left))
+		if err != nil && err != unix.EINTR {
+			return err
+		}
+		if n > 0 {
+			break
+		}
+	}
+	code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && code != 0 {
+		err = unix.Errno(code)
+	}
+	return err
 }
 
 // socketSCTP makes a socket of the address's family and does with it what is to be done before package net has it.
