@@ -232,8 +232,7 @@ type run struct {
 // continuedBy reports whether the packet s, whose frame is b, follows the run so that headers alone tell no difference; a is the run's first frame.
 // The flow and that it is not too large are known.
 func (r *run) continuedBy(a, b []byte, s *segment) bool {
-	load, load16, load32 := binary.BigEndian.Uint64, binary.BigEndian.Uint16, binary.BigEndian.Uint32
-	if s.hdrLen != r.hdrLen || load(a) != load(b) || load32(a[8:]) != load32(b[8:]) { // MACs; the EtherType is the flow's
+	if s.hdrLen != r.hdrLen || load64(a) != load64(b) || load32(a[8:]) != load32(b[8:]) { // MACs; the EtherType is the flow's
 		return false
 	}
 	ip, with := a[tap.EthernetLen:], b[tap.EthernetLen:]
@@ -254,8 +253,8 @@ func (r *run) continuedBy(a, b []byte, s *segment) bool {
 // sameTCP compares two TCP headers of one length but for ports, sequence number, PSH and checksum.
 func sameTCP(a, b []byte) bool {
 	const ackOff, bitsOff, urgentOff, pshBit = 8, 12, 18, uint32(PSH) << 16 // the word of bits: data offset, reserved, flags, window
-	word := binary.BigEndian.Uint32(a[bitsOff:]) ^ binary.BigEndian.Uint32(b[bitsOff:])
-	return binary.BigEndian.Uint32(a[ackOff:]) == binary.BigEndian.Uint32(b[ackOff:]) && word&^pshBit == 0 &&
+	word := load32(a[bitsOff:]) ^ load32(b[bitsOff:])
+	return load32(a[ackOff:]) == load32(b[ackOff:]) && word&^pshBit == 0 &&
 		string(a[urgentOff:]) == string(b[urgentOff:])
 }
 

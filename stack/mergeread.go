@@ -125,22 +125,20 @@ func (s *segment) readTCP(f *tap.Frame, b []byte, carried bool) fate {
 // flowHash mixes addresses and ports.
 func flowHash(b []byte, s *segment) uint32 {
 	const odd = 0x9e3779b97f4a7c15
-	load := binary.BigEndian.Uint64
 	var h uint64
 	if s.l4 == l4OfIPv4 {
-		h = load(b[26:])
+		h = load64(b[26:])
 	} else {
-		h = load(b[22:]) ^ bits.RotateLeft64(load(b[30:]), 13) ^ bits.RotateLeft64(load(b[38:]), 29) ^ bits.RotateLeft64(load(b[46:]), 43)
+		h = load64(b[22:]) ^ bits.RotateLeft64(load64(b[30:]), 13) ^ bits.RotateLeft64(load64(b[38:]), 29) ^ bits.RotateLeft64(load64(b[46:]), 43)
 	}
-	ports := uint64(binary.BigEndian.Uint32(b[s.l4:]))
+	ports := uint64(load32(b[s.l4:]))
 	return uint32((h*odd ^ ports) * odd >> 32)
 }
 
 // sameFlow compares EtherType, addresses and ports of two frames of one protocol whose L4 header is at l4.
 func sameFlow(a, b []byte, l4 uint16) bool {
-	load := binary.BigEndian.Uint64
 	if l4 == l4OfIPv4 {
-		return load(a[26:]) == load(b[26:]) && binary.BigEndian.Uint32(a[34:]) == binary.BigEndian.Uint32(b[34:])
+		return load64(a[26:]) == load64(b[26:]) && load32(a[34:]) == load32(b[34:])
 	}
 	return string(a[22:l4OfIPv6+4]) == string(b[22:l4OfIPv6+4])
 }
@@ -158,14 +156,13 @@ func (s *segment) intact(f *tap.Frame) bool {
 
 // seed is the folded sum of the pseudo-header of an L4 packet of l4Len bytes with the addresses in b.
 func (s *segment) seed(b []byte, l4Len int) uint16 {
-	load := binary.BigEndian.Uint64
 	rest := uint64(s.proto) + uint64(l4Len)
 	if s.l4 == l4OfIPv4 {
-		return fold64(load(b[26:]), rest)
+		return fold64(load64(b[26:]), rest)
 	}
-	sum, c := bits.Add64(load(b[22:]), load(b[30:]), 0)
-	sum, c = bits.Add64(sum, load(b[38:]), c)
-	sum, c = bits.Add64(sum, load(b[46:]), c)
+	sum, c := bits.Add64(load64(b[22:]), load64(b[30:]), 0)
+	sum, c = bits.Add64(sum, load64(b[38:]), c)
+	sum, c = bits.Add64(sum, load64(b[46:]), c)
 	return fold64(sum, c+rest)
 }
 
@@ -176,3 +173,9 @@ func (s *segment) csumOffset() uint16 {
 	}
 	return tcpCsumOff
 }
+
+// Short for what is written often. Functions, because a method value (load := binary.BigEndian.Uint64) is called, not inlined.
+
+func load16(b []byte) uint16 { return binary.BigEndian.Uint16(b) }
+func load32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }
+func load64(b []byte) uint64 { return binary.BigEndian.Uint64(b) }
