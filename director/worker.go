@@ -17,6 +17,7 @@ import (
 // A worker owns one queue of one interface and carries each of its frames all the way, in this order; the files are named after the steps:
 //
 //	queue.Read     frames, borrowed until the next Read
+//	  lookAhead    what they will ask a large table for                       ahead.go
 //	  untag        on a trunk: whose interface is it?                         vlan.go
 //	  step         parse; what is it, and for whom?                           worker.go
 //	    fragment   of a datagram: the way of its first one                    fragment.go
@@ -57,6 +58,7 @@ type worker struct {
 	ids    ids
 	ftp    controlling
 	counts [numVerdicts]uint32
+	ahead  flow.Ahead
 	tally  tally
 	next   int // the frame of the batch that is in hand, for when it panics
 
@@ -88,6 +90,9 @@ func (w *worker) batch(frames []tap.Frame) {
 	w.epoch.begin()
 	defer w.epoch.end()
 	w.view, w.now = w.d.view.Load(), w.d.clock()
+	if w.trunk == nil {
+		w.lookAhead(frames)
+	}
 	for w.next = 0; w.next < len(frames); {
 		if w.trunk == nil {
 			w.steps(frames)

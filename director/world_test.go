@@ -47,6 +47,7 @@ type worldSpec struct {
 	noPort  bool   // servers' ports are not in the config
 	unknown bool   // servers' MACs are not in the config
 	dips    int    // of the inner interface; 0: one
+	queues  int    // of each interface; 0: one
 }
 
 type world struct {
@@ -160,7 +161,7 @@ func newWorld(tb testing.TB, s worldSpec) *world {
 	all := tap.Offload{Csum: true, TSO4: true, TSO6: true, USO: true}
 	var devices []*tap.Device
 	for i, name := range []string{"tap0", "tap1"} {
-		o := tap.MemoryOptions{Name: name, Queues: 1, MTU: s.mtu, Offload: all}
+		o := tap.MemoryOptions{Name: name, Queues: s.queues, MTU: s.mtu, Offload: all}
 		if i == in && s.plain {
 			o.Offload = tap.Offload{}
 		}
@@ -182,7 +183,7 @@ func newWorld(tb testing.TB, s worldSpec) *world {
 
 // worker returns the worker of an interface, ready for a step.
 func (w *world) worker(iface int) *worker {
-	k := w.workers[iface]
+	k := w.workers[iface*max(w.spec.queues, 1)]
 	k.view, k.now = w.view.Load(), w.clock()+w.later
 	return k
 }

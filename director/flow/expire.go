@@ -24,6 +24,7 @@ func (t *Table) Expire(now time.Duration) (expired int) {
 	for i := range t.shards {
 		t.giveBack(&t.shards[i])
 	}
+	t.release()
 	return expired
 }
 

@@ -11,11 +11,10 @@ import (
 // Connections end in any order, so what is left of ten million lies scattered: hardly a page is empty of itself. So the janitor moves entries: where
 // a shard has more free entries than a quarter of those in use, and two pages more, it empties its page with the highest number into the others
 // and gives it back. As the slab hands out the lowest first, the pages that all shards keep gather in the low regions, and the high ones return to
-// the heap. The index gives up buckets at the same time.
+// the system. The index gives up buckets at the same time.
 //
 // Each call of Expire does a page or a few for each shard, and then some buckets: under one lock some 64 entries are moved at most (BenchmarkGiveBack),
-// and ten million connections are given back within minutes of their end. Go's runtime then returns the memory to the system, in its own time: after its next
-// collection, within some minutes.
+// and ten million connections are given back within minutes of their end. The system gets the memory when all locks are let go.
 
 const (
 	idlePages   = 2  // pages of free entries that a shard keeps beyond a quarter of those in use
@@ -27,6 +26,16 @@ const (
 func (t *Table) giveBack(s *shard) {
 	t.giveBackEntries(s)
 	t.giveBackBuckets(s)
+}
+
+// release returns to the system what was given back.
+func (t *Table) release() {
+	t.entries.release()
+	t.wides.release()
+	t.sequences.release()
+	index := &t.shards[0].index
+	index.store.release()
+	index.spill.release()
 }
 
 func (t *Table) giveBackEntries(s *shard) {
@@ -93,9 +102,12 @@ func (t *Table) move(s *shard, i uint32) {
 	if second != 0 {
 		*t.wides.at(second) = *t.wides.at(e.wide)
 	}
-	if e.marks&Followed != 0 {
-		t.sequences.cover(j)
+	switch {
+	case e.marks&Followed == 0:
+	case t.sequences.cover(j):
 		*t.sequences.at(j) = *t.sequences.at(i)
+	default:
+		to.marks &^= Followed // There is no memory: it will end without a reset.
 	}
 	s.index.replace(e.hash[Forward], refOf(i, Forward), refOf(j, Forward))
 	if e.method.replies() {

@@ -1,6 +1,9 @@
 package flow
 
-import "math/bits"
+import (
+	"math/bits"
+	"unsafe"
+)
 
 // The index of a shard: linear hashing over buckets of one cache line.
 //
@@ -245,6 +248,20 @@ func (x *index) grow() {
 		x.size, x.split = 2*x.size, 0
 	}
 	x.dealOut(x.primary(from))
+	x.foresee()
+}
+
+// foresee fetches what the next split will ask for, which is some hundred inserts away: the bucket after the next, and the entries of the next, of which
+// that was done at the split before.
+func (x *index) foresee() {
+	n := x.size + x.split
+	if n&(pageCells-1) != 0 {
+		prefetch(unsafe.Pointer(x.primary(n - x.size + 1)))
+		prefetch(unsafe.Pointer(&x.pages[n>>pageShift][n&(pageCells-1)]))
+	}
+	for _, r := range x.primary(x.split).refs {
+		prefetch(unsafe.Pointer(x.entries.at(r.cell())))
+	}
 }
 
 // shrink joins the last bucket with the one that it was split from; false when the index is as small as it should be.

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"time"
+	"unsafe"
 
 	"tapdirector/stack"
 )
@@ -18,20 +19,24 @@ func (t *Table) Insert(c *Conn, event uint8, now time.Duration, out *Conn) Resul
 	tuple := c.Tuple(Forward)
 	var forward, reply key
 	t.hash.key(&forward, &tuple, Forward)
+	replies := c.Method.replies()
+	if replies {
+		tuple = c.Tuple(Reply)
+		t.hash.key(&reply, &tuple, Reply)
+	}
 	s := &t.shards[forward.shard]
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if replies { // Its bucket comes while the other one is looked at.
+		prefetch(unsafe.Pointer(s.index.bucket(reply.hash)))
+	}
 	if i := t.find(s, &forward); i != 0 {
 		t.load(t.entries.at(i), out)
 		return Exists
 	}
-	if c.Method.replies() {
-		tuple = c.Tuple(Reply)
-		t.hash.key(&reply, &tuple, Reply)
-		if reply.shard != forward.shard || t.find(s, &reply) != 0 {
-			s.stats.clashes++
-			return Clash
-		}
+	if replies && (reply.shard != forward.shard || t.find(s, &reply) != 0) {
+		s.stats.clashes++
+		return Clash
 	}
 	*out = *c
 	return t.add(s, &forward, &reply, newcomer{out, event, tickOf(now)})
@@ -139,8 +144,12 @@ func (t *Table) add(s *shard, forward, reply *key, n newcomer) Result {
 	return Inserted
 }
 
-// enter fills entry i, indexes, files and counts it; false when the index has no memory.
+// enter fills entry i, indexes, files and counts it; false when there is no memory for that.
 func (t *Table) enter(s *shard, i uint32, forward, reply *key, n newcomer) bool {
+	if n.conn.Marks&Followed != 0 && !t.sequences.cover(i) {
+		t.give(s, i)
+		return false
+	}
 	e := t.entries.at(i)
 	e.hash = [2]uint32{forward.hash, reply.hash} // first: adding the second key may already move the first
 	if !s.index.add(forward.hash, refOf(i, Forward)) {
@@ -156,9 +165,6 @@ func (t *Table) enter(s *shard, i uint32, forward, reply *key, n newcomer) bool 
 	n.conn.Marks &^= NoOutput
 	if !replies {
 		n.conn.Marks |= NoOutput
-	}
-	if n.conn.Marks&Followed != 0 {
-		t.sequences.cover(i)
 	}
 	n.conn.State = first(n.conn.Proto).next(n.conn.Proto, viewOf(Forward, n.conn.Marks), n.event)
 	t.store(e, n.conn)

@@ -83,7 +83,11 @@ func TestMemoryPerConnection(t *testing.T) {
 		}
 		runtime.GC()
 		runtime.ReadMemStats(&after)
-		each := float64(after.HeapAlloc-before.HeapAlloc) / float64(n)
+		bytes := after.HeapAlloc - before.HeapAlloc
+		if offHeap {
+			bytes += table.Stats().Bytes
+		}
+		each := float64(bytes) / float64(n)
 		objects := int64(after.HeapObjects) - int64(before.HeapObjects)
 		t.Logf("%v method %d: %.1f bytes per connection in %d objects", c.ip, c.m, each, objects)
 		if n == 1_000_000 && each > c.limit {

@@ -1,5 +1,7 @@
 package flow
 
+import "unsafe"
+
 // Free entries, by page.
 //
 // A shard owns its entries by pages of one kind, narrow or wide. Pages that have a free entry are in a list; a new connection takes the first of its
@@ -55,6 +57,8 @@ func (t *Table) take(s *shard, k kind) uint32 {
 	r.used++
 	if p.free == 0 {
 		t.unlink(r, r.first)
+	} else {
+		prefetch(unsafe.Pointer(t.entries.at(p.free))) // of the next connection
 	}
 	return i
 }
@@ -63,6 +67,10 @@ func (t *Table) take(s *shard, k kind) uint32 {
 func (t *Table) stock(r *room, k kind) bool {
 	first := t.entries.page()
 	if first == 0 {
+		return false
+	}
+	if !t.pages.cover(first >> pageShift) {
+		t.entries.giveBack(first)
 		return false
 	}
 	second := uint32(0)
@@ -81,7 +89,6 @@ func (t *Table) stock(r *room, k kind) bool {
 	}
 	cells[pageCells-1].next = 0
 	n := first >> pageShift
-	t.pages.cover(n)
 	*t.pages.at(n) = page{free: first}
 	r.pages = append(r.pages, n)
 	t.link(r, n)

@@ -3,11 +3,14 @@ package flow
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"runtime"
+	"runtime/debug"
 	"runtime/metrics"
 	"testing"
 	"time"
 
+	"tapdirector/director/cputime"
 	"tapdirector/stack"
 )
 
@@ -42,15 +45,19 @@ func TestCollectorSeesNothing(t *testing.T) {
 	})
 }
 
-// BenchmarkScale fills a table, looks random connections up, and lets all of them end.
+// BenchmarkScale fills a table, looks random connections up, and lets all of them end. Times are the thread's own.
 //
-//	B/conn        of the heap, all told, for each connection
-//	scan-B/conn   that the collector looks into
-//	insert-ns     for each new connection, growth of the table included
-//	worst-us      the longest insert, by the thread's own time: what one packet waits for growth
-//	lookup-ns     for a packet of any connection
-//	expire-ns     for each connection that ends
-//	left-B/conn   of the heap when all are gone
+//	B/conn          of resident memory, all told, for each connection
+//	scan-B/conn     that the collector looks into
+//	insert-ns       for each new connection, growth of the table included
+//	insert-max-us   the longest of all steps of eight inserts: what one packet waits for growth
+//	insert-over     how many steps of a million took more than 100 us
+//	steady-max-us   the longest step of eight lookups, which grow nothing: what the machine itself adds
+//	lookup-ns       for a packet of any connection, in batches as a worker has them
+//	alone-ns        for one that is not in a batch
+//	expire-ns       for each connection that ends
+//	expire-max-us   the longest piece of that work under a lock
+//	left-B/conn     of resident memory when all are gone
 func BenchmarkScale(b *testing.B) {
 	for _, ip := range families {
 		for _, n := range []int{10_000, 1_000_000, 10_000_000} {
@@ -66,71 +73,131 @@ func BenchmarkScale(b *testing.B) {
 func scale(b *testing.B, ip family, n int) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	scan, heap := scannable(), heapBytes()
+	const bound = 100 * time.Microsecond
+	var inserts, touches, expires cputime.Steps
+	inserts.Grow(n / 8)
+	scan, before := scannable(), resident(b)
 	table := New(Options{Max: n})
-	var worst time.Duration
-	start := time.Now()
-	for i := range n {
-		c := ip.conn(NAT, stack.ProtoTCP, i)
-		if i&15 == 0 { // A look at the clock costs as much as an insert.
-			before := threadTime()
-			table.Insert(&c, stack.SYN, 0, &c)
-			worst = max(worst, threadTime()-before)
-			continue
+	for i := 0; i < n; i += 8 {
+		var conns [8]Conn
+		for j := range conns {
+			conns[j] = ip.conn(NAT, stack.ProtoTCP, i+j)
 		}
-		table.Insert(&c, stack.SYN, 0, &c)
+		inserts.Do(func() {
+			for j := range conns {
+				table.Insert(&conns[j], stack.SYN, 0, &conns[j])
+			}
+		})
 	}
-	b.ReportMetric(perConn(time.Since(start), n), "insert-ns")
-	b.ReportMetric(float64(worst.Microseconds()), "worst-us")
 	if table.Len() != n {
 		b.Fatalf("%d connections of %d", table.Len(), n)
 	}
 	b.ReportMetric((scannable()-scan)/float64(n), "scan-B/conn")
-	b.ReportMetric(float64(heapBytes()-heap)/float64(n), "B/conn")
+	b.ReportMetric(float64(resident(b)-before)/float64(n), "B/conn")
+	b.ReportMetric(perConn(inserts.Sum, n), "insert-ns")
+	longest, _, over := inserts.Longest(100, bound)
+	b.ReportMetric(float64(longest.Microseconds()), "insert-max-us")
+	b.ReportMetric(float64(over)/float64(n/8)*1e6, "insert-over")
+
 	b.ReportMetric(lookups(b, table, ip, n), "lookup-ns")
-	start = time.Now()
+	alone(b, table, ip, n, &touches)
+	longest, _, _ = touches.Longest(100, bound)
+	b.ReportMetric(perConn(touches.Sum, aloneLookups), "alone-ns")
+	b.ReportMetric(float64(longest.Microseconds()), "steady-max-us")
+
+	expired := 0
 	now := time.Hour
-	if got := table.Expire(now); got != n {
-		b.Fatalf("%d expired", got)
+	for done := false; !done; {
+		done = true
+		for i := range table.shards {
+			expires.Do(func() {
+				gone, over := table.expireBatch(&table.shards[i], tickOf(now))
+				expired += gone
+				done = done && over
+			})
+		}
 	}
-	b.ReportMetric(perConn(time.Since(start), n), "expire-ns")
+	if expired != n {
+		b.Fatalf("%d expired", expired)
+	}
+	longest, _, _ = expires.Longest(100, bound)
+	b.ReportMetric(perConn(expires.Sum, n), "expire-ns")
+	b.ReportMetric(float64(longest.Microseconds()), "expire-max-us")
 	for range 2000 {
 		now += time.Millisecond
 		table.Expire(now)
 	}
-	b.ReportMetric(float64(heapBytes()-heap)/float64(n), "left-B/conn")
+	b.ReportMetric(float64(resident(b)-before)/float64(n), "left-B/conn")
 	b.ReportMetric(0, "ns/op") // of no meaning here
 	runtime.KeepAlive(table)
 }
 
 func perConn(d time.Duration, n int) float64 { return float64(d.Nanoseconds()) / float64(n) }
 
-func heapBytes() int64 {
-	runtime.GC()
+// resident is the memory of this process, in bytes, without what Go keeps in stock.
+func resident(b *testing.B) int64 {
+	debug.FreeOSMemory()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
+	if !offHeap {
+		return int64(m.HeapAlloc)
+	}
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var size, pages int64
+	if _, err := fmt.Sscan(string(text), &size, &pages); err != nil {
+		b.Fatal(err)
+	}
+	return pages * int64(os.Getpagesize())
 }
 
-// lookups returns the nanoseconds of a packet of a random connection. The tuples are made before, and are in the cache when they are asked for:
-// a worker's packet is as well.
+// lookups returns the nanoseconds of a packet of a random connection, where a worker has a batch of them. The tuples are made before, and are in the cache when they
+// are asked for: a worker's packet is as well.
 func lookups(b *testing.B, table *Table, ip family, n int) float64 {
-	const rounds, batch = 2000, 512
-	tuples := make([]stack.Tuple, batch)
-	var spent time.Duration
-	var c Conn
+	const rounds = 16_000
+	var batches cputime.Steps
+	var ahead Ahead
+	var tuples [aheadMax]stack.Tuple
 	for range rounds {
-		for i := range tuples {
-			c = ip.conn(NAT, stack.ProtoTCP, rand.IntN(n))
-			tuples[i] = c.Tuple(Forward)
-		}
-		start := time.Now()
-		for i := range tuples {
-			if table.Touch(&tuples[i], Forward, stack.ACK, Hop{}, time.Second, &c) != Found {
-				b.Fatal("a connection is lost")
+		randomTuples(ip, tuples[:], n)
+		batches.Do(func() {
+			if table.Pays() {
+				for i := range tuples {
+					ahead.Add(table, &tuples[i], Forward)
+				}
+				ahead.Fetch(table)
 			}
-		}
-		spent += time.Since(start)
+			touchAll(b, table, tuples[:])
+		})
 	}
-	return perConn(spent, rounds*batch)
+	return perConn(batches.Sum, rounds*aheadMax)
+}
+
+const aloneLookups = 1_000_000
+
+// alone measures packets of random connections, each of which is looked up by itself, in steps of eight.
+func alone(b *testing.B, table *Table, ip family, n int, steps *cputime.Steps) {
+	var tuples [8]stack.Tuple
+	for range aloneLookups / 8 {
+		randomTuples(ip, tuples[:], n)
+		steps.Do(func() { touchAll(b, table, tuples[:]) })
+	}
+}
+
+func randomTuples(ip family, tuples []stack.Tuple, n int) {
+	for i := range tuples {
+		c := ip.conn(NAT, stack.ProtoTCP, rand.IntN(n))
+		tuples[i] = c.Tuple(Forward)
+	}
+}
+
+func touchAll(b *testing.B, table *Table, tuples []stack.Tuple) {
+	var c Conn
+	for i := range tuples {
+		if table.Touch(&tuples[i], Forward, stack.ACK, Hop{}, time.Second, &c) != Found {
+			b.Fatal("a connection is lost")
+		}
+	}
 }

@@ -1,0 +1,62 @@
+package flow
+
+import (
+	"unsafe"
+
+	"tapdirector/stack"
+)
+
+// Looking ahead.
+//
+// In a table that no cache holds, a packet waits for memory twice, one after the other: for its bucket of the index, then for its entry. A worker has
+// up to 64 packets in hand, whose waits do not depend on each other. So it tells all their tuples first, and then looks them up: the
+// lines come side by side while it goes on. Nothing but time depends on it.
+
+// Ahead collects what a batch of packets will look up. It is one worker's; the zero value is ready.
+type Ahead struct {
+	hints [aheadMax]hint
+	n     int
+}
+
+const (
+	aheadMax   = 64
+	aheadFloor = 32 << 10 // connections; the table of fewer is in a cache of its own
+)
+
+// hint is what a look at the index needs of a key.
+type hint struct {
+	hash  uint32
+	shard uint8
+}
+
+// Pays reports whether the table is so large that looking ahead saves more than it costs.
+func (t *Table) Pays() bool { return t.live.Load() >= aheadFloor }
+
+// Add fetches the bucket of a tuple that is going to be looked up in direction d. More than fit are left out.
+func (a *Ahead) Add(t *Table, k *stack.Tuple, d Direction) {
+	if a.n == aheadMax {
+		return
+	}
+	var key key
+	t.hash.key(&key, k, d)
+	s := &t.shards[key.shard]
+	s.mu.Lock()
+	prefetch(unsafe.Pointer(s.index.bucket(key.hash)))
+	s.mu.Unlock()
+	a.hints[a.n] = hint{key.hash, key.shard}
+	a.n++
+}
+
+// Fetch fetches the entries of all tuples that were added, and forgets them.
+func (a *Ahead) Fetch(t *Table) {
+	for _, h := range a.hints[:a.n] {
+		s := &t.shards[h.shard]
+		s.mu.Lock()
+		b := s.index.bucket(h.hash)
+		for set := b.match(tagOf(h.hash)); set != 0; set &= set - 1 {
+			prefetch(unsafe.Pointer(t.entries.at(b.refs[slotOf(set)].cell())))
+		}
+		s.mu.Unlock()
+	}
+	a.n = 0
+}
