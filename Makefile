@@ -12,7 +12,7 @@ NORACE      ?=
 BUILDVCS    := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
 TESTFLAGS   ?=
 PACKAGES    ?= ./...
-# How many packages are tested at once: twice the CPUs, because tests over kernels mostly wait.
+# How many packages are tested at once, and tests of each: twice the CPUs, because tests over kernels mostly wait.
 PARALLEL    ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))))
 QUICK       ?=
 BENCHFLAGS  ?=
@@ -45,7 +45,7 @@ build: ## build ./tapdirector, one static binary
 
 test: ## run all tests and list those that were skipped (RACE=1: with the race detector; NORACE=1: those that leaves out)
 	@mkdir -p $(BIN)
-	@$(TESTENV) $(GO) test -v -p $(PARALLEL) $(TESTFLAGS) $(PACKAGES) 2>&1 | tee $(BIN)/test.log | awk -f .ci/testsummary.awk
+	@$(TESTENV) $(GO) test -v -p $(PARALLEL) -parallel $(PARALLEL) $(TESTFLAGS) $(PACKAGES) 2>&1 | tee $(BIN)/test.log | awk -f .ci/testsummary.awk
 
 demo: build ## show it live: a client, a director and three servers, by NAT, DR and FullNAT
 	./tapdirector lab --method nat
