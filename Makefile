@@ -52,11 +52,13 @@ demo: build ## show it live: a client, a director and three servers, by NAT, DR 
 	./tapdirector lab --method dr
 	./tapdirector lab --method fullnat
 
-bench: ## compare it with other balancers, a copy loop and the wire, in namespaces (QUICK=1, BENCHFLAGS="-family 6")
+bench: ## compare it with other balancers, a copy loop and the wire, in namespaces; also into bin/bench.json, bin/bench.svg (QUICK=1, BENCHFLAGS="-family 6")
 	@if for tool in haproxy nft linux.uml ipvsadm busybox gcc; do command -v $$tool >/dev/null || break; done; ! command -v $$tool >/dev/null; then \
 		DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends haproxy nftables user-mode-linux ipvsadm busybox-static iproute2 gcc libc6-dev || \
 		echo "bench: some peers cannot be installed here, and will be left out"; fi
-	CGO_ENABLED=0 $(GO) run ./integration/bench $(if $(QUICK),-quick) $(BENCHFLAGS)
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 $(GO) build -o $(BIN)/bench ./integration/bench
+	$(BIN)/bench $(if $(QUICK),-quick) -json $(BIN)/bench.json -svg $(BIN)/bench.svg $(BENCHFLAGS)
 
 bench-table: ## measure the connection table at up to ten million connections, and 10,000 services (minutes, 3 GB)
 	@CGO_ENABLED=0 $(GO) test -run '^$$' -bench '^BenchmarkScale' -benchtime 1x -timeout 30m ./director/flow | $(METRICS)

@@ -46,31 +46,28 @@ func needLab(t *testing.T) {
 	}
 }
 
-// TestBench runs the bench, shortly: some figures of every peer, all of one, and IPv6 are there and are numbers that can be.
+// TestBench runs the bench, shortly: some figures of every peer, all of one, and a full table are there and are numbers that can be.
 func TestBench(t *testing.T) {
 	needLab(t)
-	var all []string
-	for _, p := range peers {
-		if p.Key != "nat-water" { // Its reads cannot be interrupted: on a busy machine it takes too long to stop.
-			all = append(all, p.Key)
-		}
-	}
-	some := []string{figureUp, figureCPUGB, figureUDP, figureCPUPacket, figureP50, figureP99, figureP999}
+	some := []string{figureUp, figureCPUGB, figureUDP, figureCPUPacket, figureP50, figureP99, figureP999, figureMemory}
+	million := []string{figureChurn, figureMillion, figureMemoryMil}
+	all := slices.DeleteFunc(figureKeys(), func(key string) bool { return slices.Contains(million, key) })
 	for name, c := range map[string]struct {
 		family         string
 		peers, figures []string
 	}{
-		"every peer":   {"4", all, some},
-		"every figure": {"4", []string{"copyloop2", "nat"}, figureKeys()},
-		"ipv6":         {"6", []string{"copyloop2", "nat", "dr"}, some},
+		"every peer":   {"4,6", peerKeys(peers), some},
+		"every figure": {"4", []string{"copyloop2", "nat"}, all},
+		"a million":    {"6", []string{"dr"}, million},
 	} {
 		t.Run(name, func(t *testing.T) {
-			file := filepath.Join(t.TempDir(), "bench.json")
+			dir := t.TempDir()
+			file := filepath.Join(dir, "bench.json")
 			var out, progress bytes.Buffer
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			args := []string{"-rounds", "1", "-span", "200ms", "-family", c.family, "-peers", strings.Join(c.peers, ","),
-				"-figures", strings.Join(c.figures, ","), "-json", file}
+				"-figures", strings.Join(c.figures, ","), "-json", file, "-svg", filepath.Join(dir, "bench.svg")}
 			if err := run(ctx, args, &out, &progress); err != nil {
 				t.Fatalf("%v\n%s", err, &progress)
 			}
@@ -82,15 +79,21 @@ func TestBench(t *testing.T) {
 				if !strings.Contains(out.String(), p.Title) {
 					t.Errorf("%s is not in the table:\n%s", p.Key, &out)
 				}
-				for _, key := range c.figures {
-					if !(p.TCPOnly && (strings.HasPrefix(key, "udp") || key == figureCPUPacket)) {
-						want++
-					}
-				}
+				want += len(strings.Split(c.family, ",")) * countOf(&p, c.figures)
 			}
 			checkReport(t, file, want)
 		})
 	}
+}
+
+// countOf is how many of the figures a peer has.
+func countOf(p *peer, keys []string) (n int) {
+	for _, key := range keys {
+		if f, _ := figureOf(key); p.has(f) {
+			n++
+		}
+	}
+	return n
 }
 
 // checkReport fails unless a report has so many rows of one good sample.
@@ -107,6 +110,9 @@ func checkReport(t *testing.T, file string, want int) {
 	if len(r.Rows) != want {
 		t.Errorf("%d rows, want %d", len(r.Rows), want)
 	}
+	for _, g := range r.Missing {
+		t.Errorf("missing: %+v", g)
+	}
 	for _, row := range r.Rows {
 		if row.Summary.N != 1 || row.Summary.Median <= 0 {
 			t.Errorf("%s of %s: %+v", row.Figure, row.Peer, row.Summary)
@@ -120,7 +126,7 @@ func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	progress := &firstLine{seen: cancel}
 	var out bytes.Buffer
-	err := run(ctx, []string{"-rounds", "1000", "-span", "20ms", "-figures", "tcp-up,udp-small", "-peers", "wire,copyloop2"}, &out, progress)
+	err := run(ctx, []string{"-rounds", "1000", "-span", "20ms", "-family", "4", "-figures", "tcp-up,udp-small", "-peers", "wire,copyloop2"}, &out, progress)
 	if err == nil {
 		t.Fatal("an interrupted run is no error")
 	}
@@ -146,34 +152,72 @@ func (f *firstLine) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// TestPeerThatFails: what cannot be measured of one peer is missing, and the others are told.
+func TestPeerThatFails(t *testing.T) {
+	needLab(t)
+	var out, progress bytes.Buffer
+	args := []string{"-rounds", "1", "-span", "20ms", "-family", "4", "-figures", "rtt-p50", "-peers", "wire,copyloop2,nat", "-copyloop", "/bin/false"}
+	if err := run(t.Context(), args, &out, &progress); err != nil {
+		t.Fatalf("%v\n%s", err, &progress)
+	}
+	for _, want := range []string{"straight wire", "  copy loop, two arms         ", "missing: everything of copyloop2, IPv4, in round 1: start copyloop2"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, &out)
+		}
+	}
+}
+
 func TestOptions(t *testing.T) {
 	for _, c := range []struct {
 		args  string
 		check func(o *options) bool
 	}{
-		{"", func(o *options) bool { return o.rounds == 5 && o.span == 600*time.Millisecond && o.family == 4 }},
-		{"-quick", func(o *options) bool {
-			return o.rounds == 2 && len(o.figures) == len(figures)-3 && o.span == 100*time.Millisecond
+		{"", func(o *options) bool {
+			return o.rounds == 5 && o.within < 15*time.Minute && slices.Equal(o.families, []int{4, 6})
 		}},
-		{"-quick -rounds 7", func(o *options) bool { return o.rounds == 7 && o.span == 100*time.Millisecond }},
-		{"-family 6 -queues 1", func(o *options) bool { return o.family == 6 && o.queues == 1 }},
+		{"-quick", func(o *options) bool {
+			return o.rounds == 2 && len(o.figures) == len(figures)-len(slowFigures) && o.within < 3*time.Minute
+		}},
+		{"-quick -rounds 7 -within 1h", func(o *options) bool { return o.rounds == 7 && o.span < 250*time.Millisecond && o.within == time.Hour }},
+		{"-quick -figures tcp-small", func(o *options) bool { return slices.Equal(o.figures, []string{figureSeg}) }},
+		{"-family 6 -queues 1", func(o *options) bool { return slices.Equal(o.families, []int{6}) && o.queues == 1 }},
 		{"", func(o *options) bool { return len(o.peers) == len(peers) && len(o.figures) == len(figures) }},
 		{"-peers dr,wire", func(o *options) bool { return slices.Equal(peerKeys(o.peers), []string{"wire", "dr"}) }},
-		{"", func(o *options) bool {
-			return slices.Equal(o.modes(), []string{"up", "down", "up4", "down4", "segments", "flood", "flood8", "flood64", "flood4096", "conn", "rtt", "rttload"})
-		}},
 		{"-peers haproxy", func(o *options) bool { return len(o.peers) == 1 && o.peers[0].TCPOnly }},
 		{"-peers nat,nat@old -versus /builds/old", func(o *options) bool { return slices.Equal(peerKeys(o.peers), []string{"nat", "nat@old"}) }},
-		{"-figures rtt-p99", func(o *options) bool { return slices.Equal(o.modes(), []string{"rtt"}) }},
 	} {
 		o, err := parseOptions(strings.Fields(c.args), &bytes.Buffer{})
 		if err != nil || !c.check(o) {
 			t.Errorf("%q: %+v, %v", c.args, o, err)
 		}
 	}
-	for _, wrong := range []string{"-rounds 0", "-span 0s", "-span 2h", "-family 5", "-queues 17", "-peers lvs", "-peers nat@old", "-figures x", "more", "-unknown"} {
+	for _, wrong := range []string{"-rounds 0", "-span 0s", "-span 2h", "-family 5", "-family 4,4,x", "-queues 17", "-peers lvs", "-peers nat@old", "-figures x", "more", "-unknown"} {
 		if o, err := parseOptions(strings.Fields(wrong), &bytes.Buffer{}); err == nil {
 			t.Errorf("%q is taken: %+v", wrong, o)
+		}
+	}
+}
+
+// TestModes: each client runs once, and none for figures that a peer has not.
+func TestModes(t *testing.T) {
+	for _, c := range []struct {
+		peer, figures string
+		want          []string
+	}{
+		{peerNAT, "", []string{"up", "down", "up4", "down4", "segments", "flood", "flood8", "flood64", "flood4096", "conn", "rtt", "rttload"}},
+		{peerHAProxy, "", []string{"up", "down", "up4", "down4", "segments", "conn", "rtt", "rttload"}},
+		{peerNAT, "rtt-p99", []string{"rtt"}},
+		{peerNAT, "cpu-gb,tcp-up", []string{"up"}},
+		{peerNAT, "memory", nil},
+	} {
+		o, err := parseOptions([]string{"-figures", c.figures}, &bytes.Buffer{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, _ := peerOf(c.peer)
+		l := lab{o: o, who: p}
+		if got := l.modes(); !slices.Equal(got, c.want) {
+			t.Errorf("%s, %q: %q", c.peer, c.figures, got)
 		}
 	}
 }

@@ -61,7 +61,7 @@ func output(cmd *exec.Cmd) (string, error) {
 func (o *options) newReport(ctx context.Context) *report {
 	r := &report{
 		When: time.Now().UTC().Format(time.RFC3339), Go: runtime.Version(), CPUs: runtime.NumCPU(), CPU: cpuModel(), Load: loadAverage(),
-		Family: o.family, Queues: o.queues, Rounds: o.rounds, Seconds: o.span.Seconds(),
+		Families: o.families, Queues: o.queues, Seconds: o.span.Seconds(),
 	}
 	// Whichever cannot be had stays empty.
 	version, _ := output(exec.CommandContext(ctx, o.director, "version"))

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -31,6 +33,26 @@ func parseBusy(line string) (time.Duration, error) {
 		return 0, fmt.Errorf("/proc/stat: %q: %w", line, err)
 	}
 	return time.Duration(user+nice+system+irq+soft) * tick, nil
+}
+
+// usage is how many CPUs were busy.
+type usage struct {
+	cpus float64
+	err  error
+}
+
+// meter watches the CPUs in the time that a client counts: for span, after warm. The answer comes by the channel.
+func meter(ctx context.Context, warm, span time.Duration) <-chan usage {
+	answer := make(chan usage, 1)
+	go func() {
+		err0 := sleep(ctx, warm)
+		before, err1 := busy()
+		start := time.Now()
+		err2 := sleep(ctx, span)
+		after, err3 := busy()
+		answer <- usage{float64(after-before) / float64(time.Since(start)), errors.Join(err0, err1, err2, err3)}
+	}()
+	return answer
 }
 
 // costs adds to figures what they cost, given the CPUs that were busy meanwhile.

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"context"
+	"os"
 	"testing"
 	"time"
 )
@@ -21,5 +23,33 @@ func TestCosts(t *testing.T) {
 	costs(got, 1.5)
 	if got[figureCPUGB] != 0.75 || got[figureCPUPacket] != 3 {
 		t.Errorf("%v: want 0.75 s for each GB and 3 µs for each packet", got)
+	}
+}
+
+func TestMeter(t *testing.T) {
+	u := <-meter(t.Context(), time.Millisecond, 50*time.Millisecond)
+	if u.err != nil || u.cpus < 0 {
+		t.Errorf("%+v", u)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if u := <-meter(ended, time.Hour, time.Hour); u.err == nil {
+		t.Error("the end of the run is no error")
+	}
+}
+
+func TestPeak(t *testing.T) {
+	if n, err := parsePeak("Name:\ttapdirector\nVmHWM:\t   16384 kB\nVmRSS:\t 1 kB\n"); err != nil || n != 16<<20 {
+		t.Errorf("%d, %v", n, err)
+	}
+	if n, err := parsePeak("Name:\tkthreadd\n"); err == nil {
+		t.Errorf("taken: %d", n)
+	}
+	own, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := parsePeak(string(own)); err != nil || n < 1<<20 {
+		t.Errorf("this process: %d, %v", n, err)
 	}
 }

@@ -1,9 +1,9 @@
 // Command bench puts peers in the director's place, in the lab that the tests use, and says how they compare. It is run by `make bench`, or
 //
-//	go run ./integration/bench [-quick] [-family 6] [-json FILE] [-markdown]
+//	go run ./integration/bench [-quick] [-family 6] [-json FILE] [-svg FILE] [-markdown]
 //
 // and needs the right to make network namespaces and TAPs, the Go toolchain, and gcc. A peer whose program is not here is left out,
-// and a line says so.
+// and a measurement that fails is missing; lines below the tables say so. What -json wrote can be told again in every form, by -from.
 //
 // # The lab
 //
@@ -34,6 +34,13 @@
 //
 // # The order
 //
-// Rounds; in each, every peer once, starting with another one each time; of each peer, every figure. What is compared has been measured within
-// seconds. The load programs are in load.go, the figures in figure.go, the statistics in stats.go.
+// Rounds; in each, every peer once, starting with another one each time; of each peer, labs of both families, and in each every figure. What is compared has
+// been measured within a minute.
+//
+//	figure.go peer.go aim.go        what is measured, of whom, and what is aimed at
+//	options.go main.go measure.go   a run; the measurements in a lab (lab.go, standin.go)
+//	million.go cost.go memory.go    those that need more than a client
+//	load*.go raw*.go socket.go      the processes in the client's and the server's namespaces
+//	measured.go stats.go report.go  samples become rows with ratios
+//	table.go markdown.go chart.go   the report in its forms
 package main

@@ -5,17 +5,12 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net"
 	"net/netip"
 	"os"
-	"slices"
-	"strings"
-	"time"
 
 	"tapdirector/integration"
 	"tapdirector/integration/netlab"
@@ -27,21 +22,23 @@ import (
 // lab is a world with a peer at work.
 type lab struct {
 	o      *options
+	family int
 	world  *netlab.World
 	peer   *process // the copy loop or HAProxy; nil: the peer is none, or the director, which is the world's
 	guest  *uml.Guest
 	dir    string // of the peer's files; "": none
 	server *process
 	who    peer
+	said   counterLog // of the director
 }
 
 // spec is the world that a peer stands in: copy loops and the wire stand where the director of that many arms would.
-func (o *options) spec(p peer) (integration.Spec, func(*integration.Plan)) {
-	s := integration.Spec{Method: "nat", Arms: 2, Family: o.family, Servers: 1, Offload: true, Queues: o.queues}
+func (o *options) spec(p peer, family int) (integration.Spec, func(*integration.Plan)) {
+	s := integration.Spec{Method: "nat", Arms: 2, Family: family, Servers: 1, Offload: true, Queues: o.queues}
 	switch {
 	case p.Key == peerWire, p.Key == peerCopyLoop2:
 		return s, oneLAN
-	case p.Key == peerCopyLoop1, p.Base == peerCopyLoop1:
+	case p.Method == peerDR:
 		s.Method, s.Arms = "dr", 1
 	case p.Key == peerWater:
 		s.Queues = 1 // it has no more
@@ -61,14 +58,16 @@ func oneLAN(p *integration.Plan) {
 	s.Listen = p.VIP
 }
 
-// newLab builds the lab of a peer and returns when it works.
-func (o *options) newLab(ctx context.Context, peer peer) (*lab, error) {
-	spec, change := o.spec(peer)
+// newLab builds the lab of a peer and returns when it works; more is added to the director's lb.toml.
+func (o *options) newLab(ctx context.Context, peer peer, family int, more string) (*lab, error) {
+	spec, change := o.spec(peer, family)
+	spec.Extra = more
 	w, err := netlab.NewBare(spec, change)
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{o: o, world: w, who: peer}
+	l := &lab{o: o, family: family, world: w, who: peer}
+	l.said.next = o.log
 	if err := l.start(ctx, peer); err != nil {
 		return nil, errors.Join(err, l.close())
 	}
@@ -121,7 +120,7 @@ func (l *lab) startPeer(ctx context.Context, peer peer) error {
 	case peerLVSNAT, peerLVSDR:
 		return l.startLVS(peer)
 	}
-	return l.world.StartDirector(netlab.Options{Program: []string{cmp.Or(peer.Program, l.o.director)}, Log: l.o.log})
+	return l.world.StartDirector(netlab.Options{Program: []string{cmp.Or(peer.Program, l.o.director)}, Log: &l.said})
 }
 
 // startCopyLoop1 starts the copy loop with one arm in the name of the director's MAC.
@@ -158,121 +157,4 @@ func (l *lab) close() error {
 		err = errors.Join(err, os.RemoveAll(l.dir))
 	}
 	return errors.Join(err, l.world.Close())
-}
-
-// measure takes the figures that are asked for.
-func (l *lab) measure(ctx context.Context) (map[string]float64, error) {
-	got := map[string]float64{}
-	// Neighbours are found and caches filled before anything counts.
-	if _, err := l.client(ctx, "rtt", l.o.warm, l.o.warm); err != nil {
-		return nil, fmt.Errorf("warm up: %w", err)
-	}
-	for _, mode := range l.o.modes() {
-		if l.who.TCPOnly && strings.HasPrefix(mode, "flood") {
-			continue
-		}
-		run := l.client
-		switch mode {
-		case "segments":
-			run = l.segments
-		case "flood", "flood8", "flood64", "flood4096":
-			run = l.flood
-		}
-		before, err1 := busy()
-		start := time.Now()
-		figures, err := run(ctx, mode, l.o.warm, l.o.span)
-		after, err2 := busy()
-		if err := errors.Join(err, err1, err2); err != nil {
-			return nil, err
-		}
-		costs(figures, float64(after-before)/float64(time.Since(start)))
-		maps.Copy(got, figures)
-	}
-	return got, nil
-}
-
-// modesOf says which client a figure comes from.
-var modesOf = map[string]string{
-	figureUp: "up", figureDown: "down", figureUDP: "flood", figureSeg: "segments",
-	figureU8: "flood8", figureU64: "flood64", figureU4k: "flood4096", figureConn: "conn", figureP50: "rtt", figureP99: "rtt",
-	figureUp4: "up4", figureDown4: "down4", figureP999: "rtt", figureL50: "rttload", figureL99: "rttload", figureL999: "rttload",
-	figureCPUGB: "up", figureCPUPacket: "flood",
-}
-
-// modes are the clients that the wanted figures need, each once.
-func (o *options) modes() (modes []string) {
-	for _, f := range o.figures {
-		if m := modesOf[f]; !slices.Contains(modes, m) {
-			modes = append(modes, m)
-		}
-	}
-	return modes
-}
-
-// client runs one client to its end and returns its figures.
-func (l *lab) client(ctx context.Context, mode string, warm, span time.Duration) (map[string]float64, error) {
-	ctx, cancel := context.WithTimeout(ctx, warm+span+2*callLimit)
-	defer cancel()
-	p := l.world.Plan()
-	var out, complaint strings.Builder
-	cmd := command(ctx, l.o.self, loadCommand, mode, p.VIP.String(), warm.String(), span.String())
-	cmd.Stdout, cmd.Stderr = &out, &complaint
-	ended, err := l.world.Namespace(p.Client.Name).Start(cmd)
-	if err != nil {
-		return nil, err
-	}
-	if err := <-ended; err != nil {
-		return nil, fmt.Errorf("%s: %w: %s", mode, errors.Join(err, ctx.Err()), strings.TrimSpace(complaint.String()))
-	}
-	var figures map[string]float64
-	return figures, json.Unmarshal([]byte(out.String()), &figures)
-}
-
-// flood runs the sender and asks the server twice what has arrived.
-func (l *lab) flood(ctx context.Context, mode string, warm, span time.Duration) (map[string]float64, error) {
-	sent := make(chan error, 1)
-	go func() {
-		_, err := l.client(ctx, mode, warm, span)
-		sent <- err
-	}()
-	rate, err := l.arrivals(ctx, warm, span)
-	if failed := <-sent; failed != nil || err != nil {
-		return nil, errors.Join(failed, err)
-	}
-	for figure, m := range modesOf {
-		if m == mode && figure != figureCPUPacket {
-			return map[string]float64{figure: rate}, nil
-		}
-	}
-	return nil, fmt.Errorf("%s is no figure's", mode)
-}
-
-// segments runs a client without offload, as one behind a wire: what it sends comes to the peer segment by segment.
-func (l *lab) segments(ctx context.Context, mode string, warm, span time.Duration) (figures map[string]float64, err error) {
-	client := l.world.Plan().Client.Name
-	if err := l.world.SetOffload(client, false); err != nil {
-		return nil, err
-	}
-	figures, err = l.client(ctx, mode, warm, span)
-	return figures, errors.Join(err, l.world.SetOffload(client, true))
-}
-
-// arrivals is how many datagrams a second reach the server's socket.
-func (l *lab) arrivals(ctx context.Context, warm, span time.Duration) (float64, error) {
-	var n, at [2]int64
-	for i, pause := range []time.Duration{warm, span} {
-		select {
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-time.After(pause):
-		}
-		line, err := l.server.ask("count")
-		if err != nil {
-			return 0, err
-		}
-		if _, err := fmt.Sscan(line, &n[i], &at[i]); err != nil {
-			return 0, fmt.Errorf("the server said %q: %w", line, err)
-		}
-	}
-	return float64(n[1]-n[0]) / (float64(at[1]-at[0]) / float64(time.Second)), nil
 }

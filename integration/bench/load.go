@@ -23,6 +23,9 @@ import (
 //	load serve ADDRESS                      TCP and UDP on it; counts datagrams; until its standard input ends
 //	load up|up4|segments|down|down4|rtt|rttload|conn|flood|flood8|flood64|flood4096 ADDRESS WARM SPAN
 //	                                        a client: WARM nanoseconds that do not count, then SPAN that do; prints figures as JSON
+//	load rttchurn ADDRESS WARM SPAN FROM    likewise; connections that come and go are from that address
+//	load fill ADDRESS SOURCES TAP FROM-MAC TO-MAC
+//	                                        a datagram from each of so many sources, put on the TAP
 //
 // A TCP connection starts with a request, whose first byte says what it is for:
 //
@@ -79,12 +82,22 @@ func runLoad(args []string, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("load: %w", err)
 	}
-	if args[0] == "serve" {
+	switch args[0] {
+	case "serve":
 		return serve(to, in, out)
+	case "fill":
+		return fill(to, args[2:])
 	}
 	l := load{to: to}
-	if l.warm, l.span, err = parseSpans(args[2:]); err != nil {
-		return err
+	if len(args) == 5 && args[0] == "rttchurn" {
+		l.from, err = netip.ParseAddr(args[4])
+		args = args[:4]
+	}
+	if err == nil {
+		l.warm, l.span, err = parseSpans(args[2:])
+	}
+	if err != nil {
+		return fmt.Errorf("load: %w", err)
 	}
 	run, known := loads[args[0]]
 	if !known {

@@ -20,19 +20,20 @@ import (
 const clientThreads = 8
 
 // afterSpan is how long a client that does not count itself goes on, so that the load lasts as long as the count.
-const afterSpan = 200 * time.Millisecond
+const afterSpan = 100 * time.Millisecond
 
 // load is one client's task.
 type load struct {
 	to         netip.AddrPort
 	warm, span time.Duration
-	mss        int // of TCP, options included; 0: the link's
+	mss        int        // of TCP, options included; 0: the link's
+	from       netip.Addr // of rttchurn: an address of the client's without sockets
 }
 
 // loads are the clients by name; each returns figures.
 var loads = map[string]func(*load) (map[string]float64, error){
 	"up": (*load).up, "down": (*load).down, "segments": (*load).segments, "rtt": (*load).rtt, "conn": (*load).conn,
-	"up4": streams(4, figureUp, figureUp4, (*load).up), "down4": streams(4, figureDown, figureDown4, (*load).down), "rttload": (*load).rttBesideBulk,
+	"up4": streams(4, figureUp, figureUp4, (*load).up), "down4": streams(4, figureDown, figureDown4, (*load).down), "rttload": (*load).rttBesideBulk, "rttchurn": (*load).rttBesideChurn,
 	"flood": (*load).flood, "flood8": flows(8), "flood64": flows(64), "flood4096": flows(4096),
 }
 
@@ -69,7 +70,7 @@ func (l *load) up() (map[string]float64, error) {
 
 // segments is up in segments that carry 88 bytes: 12 of the 100 are the time stamp's.
 func (l *load) segments() (map[string]float64, error) {
-	small := load{l.to, l.warm, l.span, 100}
+	small := load{to: l.to, warm: l.warm, span: l.span, mss: 100}
 	figures, err := small.up()
 	return map[string]float64{figureSeg: figures[figureUp] * 1000}, err
 }
@@ -143,19 +144,27 @@ func streams(n int, figure, as string, one func(*load) (map[string]float64, erro
 
 // rttBesideBulk is rtt while another connection sends bulk.
 func (l *load) rttBesideBulk() (map[string]float64, error) {
-	bulk := make(chan error, 1)
-	go func() {
-		bulk <- threads(1, func() error {
-			_, err := l.up()
-			return err
-		})
-	}()
+	bulk := func() error {
+		_, err := l.up()
+		return err
+	}
+	return l.beside(bulk, map[string]string{figureP50: figureL50, figureP99: figureL99, figureP999: figureL999})
+}
+
+// beside is rtt while something else goes on in a thread of its own. Its figures get other names.
+func (l *load) beside(other func() error, names map[string]string) (map[string]float64, error) {
+	done := make(chan error, 1)
+	go func() { done <- threads(1, other) }()
 	var got map[string]float64
 	err := threads(1, func() (err error) {
 		got, err = l.rtt()
 		return err
 	})
-	return map[string]float64{figureL50: got[figureP50], figureL99: got[figureP99], figureL999: got[figureP999]}, errors.Join(err, <-bulk)
+	named := map[string]float64{}
+	for from, to := range names {
+		named[to] = got[from]
+	}
+	return named, errors.Join(err, <-done)
 }
 
 // conn opens a connection, sends a byte, receives one and closes, by several threads.

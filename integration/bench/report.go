@@ -5,44 +5,56 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"strconv"
+	"slices"
 	"strings"
-	"unicode/utf8"
+	"time"
 )
 
-// report is what a run of the bench found; its JSON is meant to be kept and compared.
+// report is what a run of the bench found; its JSON is meant to be kept and compared, and can be read again to be told in another form.
 type report struct {
-	When    string  `json:"when"`   // RFC 3339
-	Commit  string  `json:"commit"` // as `tapdirector version` says it
-	Kernel  string  `json:"kernel"`
-	Go      string  `json:"go"`
-	CPU     string  `json:"cpu"`
-	CPUs    int     `json:"cpus"`
-	Load    float64 `json:"load"` // of the machine in the minute before the run: what else it had to do
-	Family  int     `json:"family"`
-	Queues  int     `json:"queues"` // of each TAP of the director
-	Rounds  int     `json:"rounds"`
-	Seconds float64 `json:"seconds"` // that one figure of one peer was counted in one round
-	Rows    []row   `json:"rows"`
-
-	Versus []comparison `json:"versus,omitempty"` // ours to each peer; made when it is written
+	When     string   `json:"when"`   // RFC 3339
+	Commit   string   `json:"commit"` // as `tapdirector version` says it
+	Kernel   string   `json:"kernel"`
+	Go       string   `json:"go"`
+	CPU      string   `json:"cpu"`
+	CPUs     int      `json:"cpus"`
+	Load     float64  `json:"load"` // of the machine in the minute before the run: what else it had to do
+	Families []int    `json:"families"`
+	Queues   int      `json:"queues"`  // of each TAP of the director
+	Rounds   int      `json:"rounds"`  // that were begun
+	Seconds  float64  `json:"seconds"` // that one figure of one peer was counted in one round
+	Took     float64  `json:"took"`    // seconds, all of it
+	Peers    []string `json:"peers"`
+	Notes    []string `json:"notes,omitempty"` // who was left out, and why; rounds that were not made
+	Missing  []gap    `json:"missing,omitempty"`
+	Rows     []row    `json:"rows"`
 }
 
 // row is one figure of one peer.
 type row struct {
+	Family  int      `json:"family"`
 	Figure  string   `json:"figure"`
 	Unit    string   `json:"unit"`
 	Peer    string   `json:"peer"`
 	Samples []sample `json:"samples"` // by round; null: missing
 	Summary summary  `json:"summary"`
 
-	Base    string   `json:"base,omitempty"` // the ratio is to this peer, formed in each round
-	Ratio   *summary `json:"ratio,omitempty"`
+	Ours    string   `json:"ours,omitempty"`  // the ratio is of this peer to the row's; "": to the figure's base
+	Ratio   *summary `json:"ratio,omitempty"` // formed in each round
 	Aim     float64  `json:"aim,omitempty"`
 	Reached *bool    `json:"reached,omitempty"`
 
 	figure figure
 	peer   peer
+}
+
+// gap is a measurement that failed.
+type gap struct {
+	Family int    `json:"family"`
+	Round  int    `json:"round"` // from 1
+	Peer   string `json:"peer"`
+	What   string `json:"what"` // a client of the load; "": all of the round
+	Reason string `json:"reason"`
 }
 
 // sample is a number that may be missing: NaN, which is null in JSON.
@@ -55,107 +67,98 @@ func (s sample) MarshalJSON() ([]byte, error) {
 	return json.Marshal(float64(s))
 }
 
-// measured are samples by peer and figure; each has an element for each round.
-type measured map[string]map[string][]float64
-
-// add puts the samples of one round in; figures that the round has not are missing.
-func (m measured) add(peer string, round int, got map[string]float64) {
-	if m[peer] == nil {
-		m[peer] = map[string][]float64{}
-	}
-	for _, f := range figures {
-		s := m[peer][f.Key]
-		for len(s) <= round {
-			s = append(s, math.NaN())
-		}
-		if v, ok := got[f.Key]; ok {
-			s[round] = v
-		}
-		m[peer][f.Key] = s
-	}
-}
-
-// rows works the samples out, figure by figure. A figure or peer without any sample has no row.
-func (m measured) rows(peers []peer) (rows []row) {
-	for _, f := range figures {
-		for _, p := range peers {
-			samples := m[p.Key][f.Key]
-			if sum := summarize(samples); sum.N > 0 {
-				rows = append(rows, newRow(f, p, sum, samples, m[p.Base][f.Key]))
-			}
+func (s *sample) UnmarshalJSON(b []byte) error {
+	v := math.NaN()
+	if string(b) != "null" {
+		if err := json.Unmarshal(b, &v); err != nil {
+			return err
 		}
 	}
-	return rows
-}
-
-func newRow(f figure, p peer, sum summary, samples, base []float64) row {
-	r := row{Figure: f.Key, Unit: f.Unit, Peer: p.Key, Summary: sum, figure: f, peer: p}
-	for _, s := range samples {
-		r.Samples = append(r.Samples, sample(s))
-	}
-	ratio := summarize(ratios(samples, base))
-	if ratio.N == 0 {
-		return r
-	}
-	r.Base, r.Ratio = p.Base, &ratio
-	if p.Ours && f.Aim != 0 {
-		reached := f.reached(ratio.Median)
-		r.Aim, r.Reached = f.Aim, &reached
-	}
-	return r
+	*s = sample(v)
+	return nil
 }
 
 // writeJSON writes the report for programs.
 func (r *report) writeJSON(w io.Writer) error {
-	r.Versus = r.versus()
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(r)
 }
 
-// head says in a sentence what was measured where.
+// readReport reads what writeJSON wrote.
+func readReport(from io.Reader) (*report, error) {
+	r := &report{}
+	if err := json.NewDecoder(from).Decode(r); err != nil {
+		return nil, fmt.Errorf("read a report: %w", err)
+	}
+	for i := range r.Rows {
+		row := &r.Rows[i]
+		var knownFigure, knownPeer bool
+		row.figure, knownFigure = figureOf(row.Figure)
+		row.peer, knownPeer = peerOf(row.Peer)
+		if !knownFigure || !knownPeer {
+			return nil, fmt.Errorf("read a report: the row %d is of figure %q and peer %q: one is unknown", i+1, row.Figure, row.Peer)
+		}
+	}
+	return r, nil
+}
+
+// head says in a few sentences what was measured where.
 func (r *report) head() string {
-	s := fmt.Sprintf("IPv%d, %d rounds of %.3g s for each figure, medians. %s; %s, %d CPUs, Linux %s, %s, %d queues.",
-		r.Family, r.Rounds, r.Seconds, r.Commit, r.CPU, r.CPUs, r.Kernel, r.Go, r.Queues)
+	s := fmt.Sprintf("%s, %d rounds of %.3g s for each figure, medians. %s; %s, %d CPUs, Linux %s, %s, %d queues. It took %v.",
+		ipNames(r.Families), r.Rounds, r.Seconds, r.Commit, r.CPU, r.CPUs, r.Kernel, r.Go, r.Queues, (time.Duration(r.Took) * time.Second).String())
 	if r.Load > 0.5 {
-		s += fmt.Sprintf(" Other work ran: the load was %.1f, so of these numbers only the ratios mean something.", r.Load)
+		s += fmt.Sprintf(" The load was %.1f before: if other work went on, only the ratios mean something.", r.Load)
 	}
 	return s
 }
 
-var columns = []string{"figure", "peer", "median", "min..max", "to the copy loop", "min..max", "aim", ""}
-
-// cells are the rows as text. The figure is named once.
-func (r *report) cells() (cells [][]string) {
-	last := ""
-	for _, row := range r.Rows {
-		title := ""
-		if row.Figure != last {
-			title = row.figure.Title + ", " + row.Unit
-		}
-		last = row.Figure
-		cells = append(cells, append([]string{title, row.peer.Title}, row.numbers()...))
+func ipNames(families []int) string {
+	var names []string
+	for _, f := range families {
+		names = append(names, ipName(f))
 	}
-	return cells
+	return strings.Join(names, " and ")
 }
 
-func (r *row) numbers() []string {
-	d := r.figure.digits
-	n := []string{number(r.Summary.Median, d), number(r.Summary.Min, d) + ".." + number(r.Summary.Max, d), "", "", "", ""}
-	if r.Ratio != nil {
-		n[2], n[3] = number(r.Ratio.Median, 2), number(r.Ratio.Min, 2)+".."+number(r.Ratio.Max, 2)
-	}
-	if r.Reached != nil {
-		n[4], n[5] = "≥ ", "missed"
-		if r.figure.Lower {
-			n[4] = "≤ "
+func ipName(family int) string { return fmt.Sprintf("IPv%d", family) }
+
+// remarks are sentences to stand below the tables: why numbers are missing, and who was left out. What failed for one reason in several rounds is
+// said once.
+func (r *report) remarks() (lines []string) {
+	lines = append(lines, r.Notes...)
+	for i, g := range r.Missing {
+		same := func(h gap) bool {
+			return h.Family == g.Family && h.Peer == g.Peer && h.What == g.What && h.Reason == g.Reason
 		}
-		n[4] += strconv.FormatFloat(r.Aim, 'g', -1, 64)
-		if *r.Reached {
-			n[5] = "reached"
+		if slices.IndexFunc(r.Missing, same) < i {
+			continue
 		}
+		var rounds []string
+		for _, h := range r.Missing {
+			if same(h) {
+				rounds = append(rounds, fmt.Sprint(h.Round))
+			}
+		}
+		what := g.What
+		if what == "" {
+			what = "everything"
+		}
+		lines = append(lines, fmt.Sprintf("missing: %s of %s, %s, in round %s: %s", what, g.Peer, ipName(g.Family), strings.Join(rounds, ", "), oneLine(g.Reason)))
 	}
-	return n
+	return lines
+}
+
+// reasonLimit is how much of a reason is told below a table, in bytes; the JSON has all of it.
+const reasonLimit = 300
+
+// oneLine is a reason without line ends, and not too long.
+func oneLine(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > reasonLimit {
+		s = strings.ToValidUTF8(s[:reasonLimit], "") + "..."
+	}
+	return s
 }
 
 // number writes v with so many digits behind the point, its thousands apart.
@@ -168,41 +171,7 @@ func number(v float64, digits int) string {
 	return s
 }
 
-// writeText writes the table for a terminal: the figure and the peer to the left, all else to the right.
-func (r *report) writeText(w io.Writer) error {
-	cells := append([][]string{columns}, r.cells()...)
-	width := make([]int, len(columns))
-	for _, line := range cells {
-		for i, c := range line[1:] {
-			width[i+1] = max(width[i+1], utf8.RuneCountInString(c))
-		}
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n", r.head())
-	for n, line := range cells {
-		if n > 0 && line[0] != "" {
-			fmt.Fprintf(&b, "\n%s\n", line[0])
-		}
-		text := fmt.Sprintf("  %-*s", width[1], line[1])
-		for i := 2; i < len(line); i++ {
-			text += fmt.Sprintf("  %*s", width[i], line[i])
-		}
-		b.WriteString(strings.TrimRight(text, " ") + "\n")
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-// writeMarkdown writes the table for docs/performance.md.
-func (r *report) writeMarkdown(w io.Writer) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n", r.head())
-	for _, line := range [][]string{columns, {"---", "---", "--:", "--:", "--:", "--:", "--:", "---"}} {
-		fmt.Fprintf(&b, "| %s |\n", strings.Join(line, " | "))
-	}
-	for _, line := range r.cells() {
-		fmt.Fprintf(&b, "| %s |\n", strings.Join(line, " | "))
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
+// spread is min..max.
+func (s *summary) spread(digits int) string {
+	return number(s.Min, digits) + ".." + number(s.Max, digits)
 }

@@ -3,51 +3,44 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 )
 
-// comparison is the ratio of tapdirector to another peer in one figure, formed in each round.
-type comparison struct {
-	Figure string  `json:"figure"`
-	Ours   string  `json:"ours"`
-	Peer   string  `json:"peer"`
-	Ratio  summary `json:"ratio"`
-}
+// With -versus, other builds of tapdirector run as peers of their own. The tables compare ours with each; here each is compared with the other peers.
 
-// versus compares each of ours with every other peer that was measured.
-func (r *report) versus() (list []comparison) {
-	for _, ours := range r.Rows {
-		if !ours.peer.Ours {
-			continue
-		}
-		for _, other := range r.Rows {
-			if other.Figure != ours.Figure || other.peer.Ours {
-				continue
-			}
-			if ratio := summarize(ratios(floats(ours.Samples), floats(other.Samples))); ratio.N > 0 {
-				list = append(list, comparison{ours.Figure, ours.Peer, other.Peer, ratio})
-			}
-		}
-	}
-	return list
-}
-
-func floats(samples []sample) (f []float64) {
-	for _, s := range samples {
-		f = append(f, float64(s))
-	}
-	return f
-}
-
-// writeVersus writes them, for a terminal and for Markdown alike.
+// writeVersus writes the ratios of the other builds to the peers of their method, for a terminal and for Markdown alike.
 func (r *report) writeVersus(w io.Writer) error {
-	list := r.versus()
-	if len(list) == 0 {
+	var b strings.Builder
+	for i := range r.Rows {
+		if r.Rows[i].peer.Program != "" {
+			r.writeBuild(&b, &r.Rows[i])
+		}
+	}
+	if b.Len() == 0 {
 		return nil
 	}
-	text := "\n| figure | tapdirector | to | ratio | min..max |\n| --- | --- | --- | --: | --: |\n"
-	for _, c := range list {
-		text += fmt.Sprintf("| %s | %s | %s | %s | %s..%s |\n", c.Figure, c.Ours, c.Peer, number(c.Ratio.Median, 2), number(c.Ratio.Min, 2), number(c.Ratio.Max, 2))
-	}
-	_, err := io.WriteString(w, text)
+	_, err := io.WriteString(w, "\n| IP | figure | build | to | ratio | min..max |\n| --- | --- | --- | --- | --: | --: |\n"+b.String())
 	return err
+}
+
+// writeBuild writes those of one build in one figure.
+func (r *report) writeBuild(b *strings.Builder, ours *row) {
+	for _, other := range r.Rows {
+		if other.Family != ours.Family || other.Figure != ours.Figure || other.peer.Method != ours.peer.Method || other.peer.Ours {
+			continue
+		}
+		if ratio := summarize(ratios(floats(ours.Samples), floats(other.Samples))); ratio.N > 0 {
+			cells := []string{ipName(ours.Family), ours.Figure, ours.Peer, other.Peer, number(ratio.Median, 2), ratio.spread(2)}
+			fmt.Fprint(b, tableLine(cells))
+		}
+	}
+}
+
+func floats(samples []sample) []float64 {
+	f := slices.Repeat([]float64{0}, len(samples))
+	for i, s := range samples {
+		f[i] = float64(s)
+	}
+	return f
 }

@@ -106,6 +106,29 @@ func (w *World) SetOffload(host string, on bool) error {
 	return nil
 }
 
+// Isolate keeps what the director sends from reaching a host, and the host's frames from the director: their ports of the bridges are isolated from each
+// other. Links stay up and nothing is forgotten, so it can be undone.
+func (w *World) Isolate(host string, on bool) error {
+	var ports []string
+	for _, h := range w.hosts {
+		for _, leg := range h.plan.Legs {
+			if h.Name == host {
+				ports = append(ports, portName(host, leg.LAN), tapNames[leg.LAN])
+			}
+		}
+	}
+	for _, name := range ports {
+		port, err := w.director.link(name)
+		if err == nil {
+			err = w.director.links.LinkSetIsolated(port, on)
+		}
+		if err != nil {
+			return fmt.Errorf("isolate %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
 // Address gives a link of the namespace an address.
 func (n *Namespace) Address(link string, p netip.Prefix) error { return n.address(link, p) }
 

@@ -98,6 +98,9 @@ func (g *Guest) boot(ns *netlab.Namespace, o Options) (err error) {
 	return nil
 }
 
+// PID is the process of the guest's kernel; its memory is the guest's.
+func (g *Guest) PID() int { return g.cmd.Process.Pid }
+
 // Console returns the end of what the guest's kernel said.
 func (g *Guest) Console() string {
 	said, _ := os.ReadFile(g.console.Name())
