@@ -36,12 +36,12 @@ circle.v6 { fill: #0d1117 }
 
 // Measures of the chart, in pixels.
 const (
-	chartWidth  = 1000
+	chartWidth  = 1070
 	chartTop    = 78 // above the first figure
 	chartBottom = 34 // below the last
-	labelWidth  = 330
+	labelWidth  = 376
 	panelWidth  = 310
-	panelGap    = 20
+	panelGap    = 44
 	lineHeight  = 11 // of a peer
 	figurePad   = 7  // between figures
 )
@@ -115,8 +115,8 @@ func (c *chart) some(p panel, f figure) bool {
 // head is the title and the legend.
 func (c *chart) head() {
 	c.text("bold", 14, 22, "tapdirector compared: to the right of 1 it is better, by as many times")
-	c.text("small", 14, 40, fmt.Sprintf("median of %d rounds, spread, and aim (upright); filled: IPv4, hollow: IPv6; times and CPU time turned over", c.r.Rounds))
-	x := 640.0
+	c.text("small", 14, 40, fmt.Sprintf("median of %d rounds, spread, and aim (upright); filled: IPv4, hollow: IPv6; turned over where less is better", c.r.Rounds))
+	x := 700.0
 	for i, name := range legend {
 		c.dot(fmt.Sprintf("c%d", i), x, 18+float64(i%2)*18, 4, name)
 		c.text("", x+9, 22+float64(i%2)*18, name)

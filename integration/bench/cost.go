@@ -56,11 +56,12 @@ func meter(ctx context.Context, warm, span time.Duration) <-chan usage {
 }
 
 // costs adds to figures what they cost, given the CPUs that were busy meanwhile.
-func costs(figures map[string]float64, cpus float64) {
+func costs(figures map[string]float64, used usage) error {
 	if v := figures[figureUp]; v > 0 {
-		figures[figureCPUGB] = cpus / (v / 8)
+		figures[figureCPUGB] = used.cpus / (v / 8)
 	}
 	if v := figures[figureUDP]; v > 0 {
-		figures[figureCPUPacket] = cpus / v * 1e6
+		figures[figureCPUPacket] = used.cpus / v * 1e6
 	}
+	return used.err
 }

@@ -20,8 +20,7 @@ func TestBusy(t *testing.T) {
 
 func TestCosts(t *testing.T) {
 	got := map[string]float64{figureUp: 16, figureUDP: 500_000}
-	costs(got, 1.5)
-	if got[figureCPUGB] != 0.75 || got[figureCPUPacket] != 3 {
+	if err := costs(got, usage{cpus: 1.5}); err != nil || got[figureCPUGB] != 0.75 || got[figureCPUPacket] != 3 {
 		t.Errorf("%v: want 0.75 s for each GB and 3 µs for each packet", got)
 	}
 }

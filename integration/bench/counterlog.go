@@ -10,20 +10,23 @@ import (
 	"sync"
 )
 
-// counterLog takes what the director logs, passes it on, and finds in it the number of connections.
+// connections are how many the director's table has, and how many were ever made.
+type connections struct{ now, made int }
+
+// counterLog takes what the director logs, passes it on, and finds in it the numbers of connections.
 type counterLog struct {
 	next io.Writer // nil: nobody
 
 	mu      sync.Mutex
-	partial []byte   // of a line whose end has not come
-	answer  chan int // who wants the next number; nil: nobody
+	partial []byte           // of a line whose end has not come
+	answer  chan connections // who wants the next numbers; nil: nobody
 }
 
-// expect returns a channel that the next number comes by.
-func (c *counterLog) expect() <-chan int {
+// expect returns a channel that the next numbers come by.
+func (c *counterLog) expect() <-chan connections {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.answer = make(chan int, 1)
+	c.answer = make(chan connections, 1)
 	return c.answer
 }
 
@@ -48,16 +51,18 @@ func (c *counterLog) Write(b []byte) (int, error) {
 	return c.next.Write(b)
 }
 
-// parseConnections finds the number in the line of the director's own counters; a counter that is zero is not among the values.
-func parseConnections(line string) (n int, ok bool) {
+// parseConnections finds the numbers in the line of the director's own counters; a counter that is zero is not among the values.
+func parseConnections(line string) (c connections, ok bool) {
 	if !strings.Contains(line, " msg=counters frames_read=") {
-		return 0, false
+		return c, false
 	}
 	for field := range strings.FieldsSeq(line) {
-		if text, found := strings.CutPrefix(field, "connections="); found {
-			n, err := strconv.Atoi(text)
-			return n, err == nil
+		switch name, value, _ := strings.Cut(field, "="); name {
+		case "connections":
+			c.now, _ = strconv.Atoi(value)
+		case "connections_inserted":
+			c.made, _ = strconv.Atoi(value)
 		}
 	}
-	return 0, true
+	return c, true
 }

@@ -18,8 +18,8 @@ func TestCounterLog(t *testing.T) {
 			t.Fatal(n, err)
 		}
 	}
-	if n := <-answer; n != 1015411 {
-		t.Errorf("%d connections", n)
+	if n := <-answer; n != (connections{1015411, 3}) {
+		t.Errorf("%+v", n)
 	}
 	if passed.String() != text {
 		t.Errorf("passed on: %q", &passed)
@@ -28,7 +28,7 @@ func TestCounterLog(t *testing.T) {
 	io.WriteString(&c, text) // nobody waits
 	answer = c.expect()
 	io.WriteString(&c, "time=3 level=INFO msg=counters frames_read=8 connections_bytes=4 zero=\"connections, panics\"\n")
-	if n := <-answer; n != 0 {
-		t.Errorf("%d connections, want none", n)
+	if n := <-answer; n != (connections{}) {
+		t.Errorf("%+v, want none", n)
 	}
 }

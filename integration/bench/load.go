@@ -21,15 +21,17 @@ import (
 // packet and its counter; raw system calls that block are in order because nothing else wants to run. What they cost is the same for every peer.
 //
 //	load serve ADDRESS                      TCP and UDP on it; counts datagrams; until its standard input ends
-//	load up|up4|segments|down|down4|rtt|rttload|conn|flood|flood8|flood64|flood4096 ADDRESS WARM SPAN
-//	                                        a client: WARM nanoseconds that do not count, then SPAN that do; prints figures as JSON
+//	load up|up4|segments|down|down4|rtt|rttload|conn ADDRESS WARM SPAN
+//	                                        a client: for WARM nothing counts, then all does for SPAN; prints figures as JSON
+//	load flood|flood8|flood64|flood4096 ADDRESS WARM SPAN
+//	                                        says "ready" when it begins to send, and sends until its standard input ends
 //	load rttchurn ADDRESS WARM SPAN FROM    likewise; connections that come and go are from that address
 //	load fill ADDRESS SOURCES TAP FROM-MAC TO-MAC
 //	                                        a datagram from each of so many sources, put on the TAP
 //
 // A TCP connection starts with a request, whose first byte says what it is for:
 //
-//	up     the client sends; the server reads, counts for SPAN after WARM, and answers with bytes and nanoseconds when the client is done
+//	up     the client sends; the server reads, counts for SPAN after WARM, and answers with bytes and nanoseconds; then the client is done
 //	down   the server sends, the client counts
 //	rtt    each byte is answered by one byte
 //	conn   the byte is answered, then the client closes
@@ -47,6 +49,9 @@ type request struct {
 }
 
 const requestLen = 17
+
+// answerLen is how long the answer of the server that counted is: bytes and nanoseconds.
+const answerLen = 16
 
 func (r request) encode() []byte {
 	b := make([]byte, requestLen)
@@ -99,15 +104,34 @@ func runLoad(args []string, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("load: %w", err)
 	}
+	l.ready, l.stop = func() { say(out, "ready") }, endOf(in)
 	run, known := loads[args[0]]
 	if !known {
 		return fmt.Errorf("load %q: no such client", args[0])
 	}
 	figures, err := run(&l)
-	if err != nil {
-		return fmt.Errorf("load %s: %w", args[0], err)
+	if err != nil || figures == nil {
+		return wrapped("load "+args[0], err)
 	}
 	return json.NewEncoder(out).Encode(figures)
+}
+
+// wrapped says where an error was; nil stays nil.
+func wrapped(where string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", where, err)
+}
+
+// endOf returns a channel that is closed when in ends.
+func endOf(in io.Reader) <-chan struct{} {
+	ended := make(chan struct{})
+	go func() {
+		io.Copy(io.Discard, in)
+		close(ended)
+	}()
+	return ended
 }
 
 func parseSpans(args []string) (warm, span time.Duration, err error) {

@@ -19,15 +19,15 @@ import (
 // clientThreads is how many connections a second's client opens at a time: enough to keep two CPUs busy in spite of round trips.
 const clientThreads = 8
 
-// afterSpan is how long a client that does not count itself goes on, so that the load lasts as long as the count.
-const afterSpan = 100 * time.Millisecond
-
 // load is one client's task.
 type load struct {
 	to         netip.AddrPort
 	warm, span time.Duration
 	mss        int        // of TCP, options included; 0: the link's
 	from       netip.Addr // of rttchurn: an address of the client's without sockets
+
+	ready func()          // of a flood: called when it begins
+	stop  <-chan struct{} // of a flood: closed when it is to end
 }
 
 // loads are the clients by name; each returns figures.
@@ -46,26 +46,31 @@ func (l *load) open(mode byte) (int, error) {
 	return fd, writeFull(fd, request{mode, l.warm, l.span}.encode())
 }
 
-// up sends bulk; the server counts.
+// up sends bulk until the server, which counts, has said what it counted.
 func (l *load) up() (map[string]float64, error) {
 	fd, err := l.open(modeUp)
 	if err != nil {
 		return nil, err
 	}
-	buf := make([]byte, bulkLen)
-	for end := time.Now().Add(l.warm + l.span + afterSpan); time.Now().Before(end); {
+	defer unix.Close(fd)
+	buf, answer := make([]byte, bulkLen), make([]byte, answerLen)
+	start := time.Now()
+	for time.Since(start) < l.warm+l.span+callLimit {
 		if err := writeFull(fd, buf); err != nil {
 			return nil, err
 		}
+		n, _, err := unix.Recvfrom(fd, answer, unix.MSG_DONTWAIT|unix.MSG_PEEK)
+		switch {
+		case err == nil && n == answerLen:
+			n, took := binary.BigEndian.Uint64(answer), binary.BigEndian.Uint64(answer[8:])
+			return bulk(figureUp, int64(n), time.Duration(took))
+		case err == nil && n == 0:
+			return nil, errors.New("the server closed before it said what it counted")
+		case err != nil && err != unix.EAGAIN && err != unix.EINTR:
+			return nil, err
+		}
 	}
-	if err := unix.Shutdown(fd, unix.SHUT_WR); err != nil {
-		return nil, err
-	}
-	if err := readFull(fd, buf[:16]); err != nil {
-		return nil, err
-	}
-	n, took := binary.BigEndian.Uint64(buf), binary.BigEndian.Uint64(buf[8:])
-	return bulk(figureUp, int64(n), time.Duration(took))
+	return nil, errors.New("the server did not say what it counted")
 }
 
 // segments is up in segments that carry 88 bytes: 12 of the 100 are the time stamp's.
@@ -173,7 +178,7 @@ func (l *load) conn() (map[string]float64, error) {
 	start := time.Now()
 	err := threads(clientThreads, func() error {
 		b := make([]byte, 1)
-		for passed := time.Duration(0); passed < l.warm+l.span; passed = time.Since(start) {
+		for passed := time.Duration(0); passed < l.warm+l.span || done.Load() == 0; passed = time.Since(start) { // one at least, of a peer that stalls
 			if err := l.once(b); err != nil {
 				return err
 			}
@@ -207,7 +212,7 @@ func (l *load) flood() (map[string]float64, error) {
 		return nil, err
 	}
 	block := newMessageBlock()
-	for end := time.Now().Add(l.warm + l.span + afterSpan); time.Now().Before(end); {
+	for l.ready(); !l.stopped(); {
 		if _, err := block.move(unix.SYS_SENDMMSG, fd, 0); err != nil && err != unix.ECONNREFUSED {
 			return nil, err
 		}
@@ -225,12 +230,23 @@ func flows(n int) func(*load) (map[string]float64, error) {
 				return nil, err
 			}
 		}
+		l.ready()
 		b := make([]byte, datagramLen)
-		for i, end := 0, time.Now().Add(l.warm+l.span+afterSpan); i%messages > 0 || time.Now().Before(end); i++ {
+		for i := 0; i%messages > 0 || !l.stopped(); i++ {
 			if _, err := call(unix.SYS_WRITE, fds[i%n], b); err != nil && err != unix.ECONNREFUSED && err != unix.ENOBUFS && err != unix.EAGAIN {
 				return nil, err
 			}
 		}
 		return nil, nil
+	}
+}
+
+// stopped reports whether a flood is to end.
+func (l *load) stopped() bool {
+	select {
+	case <-l.stop:
+		return true
+	default:
+		return false
 	}
 }

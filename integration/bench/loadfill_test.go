@@ -7,12 +7,13 @@ import (
 	"testing"
 )
 
-// TestFillSources: a million sources of either family are different, and none has a port that is reserved.
+// TestFillSources: sources of either family are different, and none has a port that is reserved.
 func TestFillSources(t *testing.T) {
 	for _, to := range []string{"10.77.1.100", "2001:db8:77:1::100"} {
 		vip := netip.MustParseAddr(to)
-		seen := make(map[netip.AddrPort]bool, fillSources)
-		for i := range fillSources {
+		const sources = 3*fillPorts + 5
+		seen := make(map[netip.AddrPort]bool, sources)
+		for i := range sources {
 			s := fillSource(vip, i)
 			if s.Port() < firstPort || s.Addr().Is4() != vip.Is4() || seen[s] {
 				t.Fatalf("source %d is %v", i, s)

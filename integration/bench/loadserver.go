@@ -129,18 +129,25 @@ func answerOnce(fd int, buf []byte) error {
 	return err
 }
 
-// takeBulk counts, reads on until the client is done, then tells it.
+// takeBulk counts, tells the client, and reads on until it is done.
 func takeBulk(fd int, buf []byte, r request) error {
 	n, took, err := receive(fd, buf, r.warm, r.span)
-	for got := 1; got > 0 && err == nil; {
-		got, err = readSome(fd, buf)
-	}
 	if err != nil {
 		return err
 	}
-	binary.BigEndian.PutUint64(buf, uint64(n))
-	binary.BigEndian.PutUint64(buf[8:], uint64(took))
-	return writeFull(fd, buf[:16])
+	answer := make([]byte, answerLen)
+	binary.BigEndian.PutUint64(answer, uint64(n))
+	binary.BigEndian.PutUint64(answer[8:], uint64(took))
+	if err := writeFull(fd, answer); err != nil {
+		return err
+	}
+	for got := 1; got > 0 && err == nil; {
+		got, err = readSome(fd, buf)
+	}
+	if err == unix.ECONNRESET {
+		return nil // the client has its answer and left data of its own
+	}
+	return err
 }
 
 // giveBulk sends until the client has enough and closes.

@@ -80,25 +80,15 @@ func (l *lab) warmUp(ctx context.Context) error {
 	return nil
 }
 
-// figuresOf runs one client and works out what it cost.
+// figuresOf runs one client.
 func (l *lab) figuresOf(ctx context.Context, mode string) (map[string]float64, error) {
-	run := func(ctx context.Context, mode string, warm, span time.Duration) (map[string]float64, error) {
-		return l.client(ctx, mode, warm, span)
-	}
 	switch mode {
 	case "segments":
-		run = l.segments
+		return l.segments(ctx)
 	case "flood", "flood8", "flood64", "flood4096":
-		run = l.flood
+		return l.flood(ctx, mode)
 	}
-	usage := meter(ctx, l.o.warm, l.o.span)
-	figures, err := run(ctx, mode, l.o.warm, l.o.span)
-	used := <-usage
-	if err := errors.Join(err, used.err); err != nil {
-		return nil, err
-	}
-	costs(figures, used.cpus)
-	return figures, nil
+	return l.client(ctx, mode, l.o.warm, l.o.span)
 }
 
 // modes are the clients that the wanted figures of the peer need, each once.
@@ -112,16 +102,20 @@ func (l *lab) modes() (modes []string) {
 	return modes
 }
 
-// client runs one client to its end and returns its figures.
+// client runs one client to its end and returns its figures, and what they cost.
 func (l *lab) client(ctx context.Context, mode string, warm, span time.Duration, more ...string) (figures map[string]float64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, warm+span+2*callLimit)
 	defer cancel()
 	client := l.world.Plan().Client.Name
+	usage := meter(ctx, warm, span)
 	out, err := l.load(ctx, client, mode, append([]string{warm.String(), span.String()}, more...)...)
+	if err == nil {
+		err = json.Unmarshal([]byte(out), &figures)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return figures, json.Unmarshal([]byte(out), &figures)
+	return figures, costs(figures, <-usage)
 }
 
 // load runs a load process in a namespace to its end and returns what it printed.
@@ -139,32 +133,32 @@ func (l *lab) load(ctx context.Context, where, mode string, args ...string) (str
 	return out.String(), nil
 }
 
-// flood runs the sender and asks the server twice what has arrived.
-func (l *lab) flood(ctx context.Context, mode string, warm, span time.Duration) (map[string]float64, error) {
-	sent := make(chan error, 1)
-	go func() {
-		_, err := l.client(ctx, mode, warm, span)
-		sent <- err
-	}()
-	rate, err := l.arrivals(ctx, warm, span)
-	if failed := <-sent; failed != nil || err != nil {
-		return nil, errors.Join(failed, err)
+// flood runs the sender, and meanwhile asks the server twice what has arrived.
+func (l *lab) flood(ctx context.Context, mode string) (map[string]float64, error) {
+	p := l.world.Plan()
+	sender, err := startProcess(ctx, l.world.Namespace(p.Client.Name).Start, l.o.self, loadCommand, mode, p.VIP.String(), l.o.warm.String(), l.o.span.String())
+	if err != nil {
+		return nil, err
 	}
-	for figure, m := range modesOf {
-		if m == mode && figure != figureCPUPacket {
-			return map[string]float64{figure: rate}, nil
-		}
+	usage := meter(ctx, l.o.warm, l.o.span)
+	rate, err := l.arrivals(ctx, l.o.warm, l.o.span)
+	if err := errors.Join(err, sender.finish()); err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("%s is no figure's", mode)
+	figures := map[string]float64{floods[mode]: rate}
+	return figures, costs(figures, <-usage)
 }
 
+// floods says which figure a flood is for.
+var floods = map[string]string{"flood": figureUDP, "flood8": figureU8, "flood64": figureU64, "flood4096": figureU4k}
+
 // segments runs a client without offload, as one behind a wire: what it sends comes to the peer segment by segment.
-func (l *lab) segments(ctx context.Context, mode string, warm, span time.Duration) (figures map[string]float64, err error) {
+func (l *lab) segments(ctx context.Context) (figures map[string]float64, err error) {
 	client := l.world.Plan().Client.Name
 	if err := l.world.SetOffload(client, false); err != nil {
 		return nil, err
 	}
-	figures, err = l.client(ctx, mode, warm, span)
+	figures, err = l.client(ctx, "segments", l.o.warm, l.o.span)
 	return figures, errors.Join(err, l.world.SetOffload(client, true))
 }
 

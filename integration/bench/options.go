@@ -26,6 +26,7 @@ type options struct {
 	from               string // a file: what it holds is told, nothing is measured
 	director, copyloop string // programs; empty: they are built
 	self               string // this program
+	million            int    // connections to fill a table with
 	log                io.Writer
 }
 
@@ -34,7 +35,7 @@ var slowFigures = []string{figureSeg, figureU8, figureU64, figureChurn, figureMi
 
 // parseOptions reads the command line.
 func parseOptions(args []string, complaints io.Writer) (*options, error) {
-	o := &options{warm: 80 * time.Millisecond, self: "/proc/self/exe"}
+	o := &options{warm: 80 * time.Millisecond, self: "/proc/self/exe", million: 1_000_000}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(complaints)
 	quick := f.Bool("quick", false, "2 short rounds of fewer figures, unless -rounds, -span or -figures say otherwise")
@@ -75,7 +76,7 @@ func (o *options) shorten(f *flag.FlagSet) {
 		o.rounds = 2
 	}
 	if !given["span"] {
-		o.span, o.warm = 100*time.Millisecond, 50*time.Millisecond
+		o.span, o.warm = 180*time.Millisecond, 60*time.Millisecond
 	}
 	if !given["within"] {
 		o.within = 170 * time.Second

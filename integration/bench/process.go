@@ -133,6 +133,22 @@ func (p *process) ended() error {
 	}
 }
 
+// finish ends the child's input and waits for it to end, for which it has answerLimit.
+func (p *process) finish() error {
+	p.in.Close()
+	select {
+	case <-p.done:
+	case <-time.After(answerLimit):
+		p.cancel()
+		<-p.done
+	}
+	p.cancel()
+	if p.err != nil {
+		return p.ended()
+	}
+	return nil
+}
+
 // stop kills the child, unless it has ended by itself, which is an error. A nil process is stopped already.
 func (p *process) stop() error {
 	if p == nil {
