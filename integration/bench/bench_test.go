@@ -190,6 +190,37 @@ func TestPeerThatFails(t *testing.T) {
 	}
 }
 
+// TestWithin: no round is begun that would end too late, and a line says how many there were.
+func TestWithin(t *testing.T) {
+	needLab(t)
+	var out, progress bytes.Buffer
+	args := []string{"-rounds", "1000", "-within", "1ms", "-span", "20ms", "-family", "4", "-figures", "rtt-p50", "-peers", "wire"}
+	if err := run(t.Context(), args, &out, &progress); err != nil {
+		t.Fatalf("%v\n%s", err, &progress)
+	}
+	if want := "1 of 1000 rounds were made: another would not have ended within 1ms"; !strings.Contains(out.String(), want) {
+		t.Errorf("%q is not in\n%s", want, &out)
+	}
+}
+
+// TestRetell: what was kept is told without a lab, in the forms that are asked for.
+func TestRetell(t *testing.T) {
+	chart := filepath.Join(t.TempDir(), "chart.svg")
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"-from", "testdata/report.json", "-markdown", "-svg", chart}, &out, os.Stderr); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "table.md", out.String())
+	drawn, err := os.ReadFile(chart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "chart.svg", string(drawn))
+	if err := run(t.Context(), []string{"-from", "no-such-file"}, &out, os.Stderr); err == nil {
+		t.Error("a file that is not there is told")
+	}
+}
+
 func TestOptions(t *testing.T) {
 	for _, c := range []struct {
 		args  string
