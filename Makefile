@@ -60,9 +60,10 @@ bench: ## compare it with other balancers, a copy loop and the wire, in namespac
 	CGO_ENABLED=0 $(GO) build -o $(BIN)/bench ./integration/bench
 	$(BIN)/bench $(if $(QUICK),-quick) -json $(BIN)/bench.json -svg $(BIN)/bench.svg $(BENCHFLAGS)
 
-bench-table: ## measure the connection table at up to ten million connections, and 10,000 services (minutes, 3 GB)
+bench-table: ## measure the connection table at up to ten million connections, workers beside each other, 10,000 services (minutes, 3 GB)
 	@CGO_ENABLED=0 $(GO) test -run '^$$' -bench '^BenchmarkScale' -benchtime 1x -timeout 30m ./director/flow | $(METRICS)
-	@CGO_ENABLED=0 $(GO) test -run '^$$' -bench '(Parse|New|Reload|ManyServices)' ./director | $(METRICS)
+	@CGO_ENABLED=0 $(GO) test -run '^$$' -bench '^BenchmarkScale' -benchtime 1x -timeout 30m ./director | $(METRICS)
+	@CGO_ENABLED=0 $(GO) test -run '^$$' -bench '^Benchmark(Parse|New|Reload|ManyServices)$$' ./director | $(METRICS)
 
 gobench: ## run the Go benchmarks (BENCHTIME=1s)
 	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...

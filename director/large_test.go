@@ -129,20 +129,7 @@ func arpPacket(i int) *stack.Packet {
 }
 
 func benchKnown(b *testing.B, d *Director, n int) {
-	k := d.workers[ext]
-	k.view, k.now = d.view.Load(), d.clock()
-	var frames []tap.Frame
-	for i := range 512 {
-		s := packettest.Spec{SrcMAC: clientMAC, DstMAC: extMAC, Src: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 200, byte(1 + i%250)}), uint16(1000+i)),
-			Dst: netip.AddrPortFrom(largeVIP(i*7919%n), 80), Proto: stack.ProtoTCP, DF: true, Flags: stack.SYN}
-		f := s.Frame()
-		if v := k.step(&f); v != ForwardedNAT {
-			b.Fatal(v)
-		}
-		k.outs[in].batch = k.outs[in].batch[:0]
-		s.Flags = stack.ACK
-		frames = append(frames, s.Frame())
-	}
+	k, frames := knownOfMany(b, d, n)
 	saved := make([][]byte, len(frames))
 	for i := range frames {
 		saved[i] = append([]byte(nil), frames[i].Bytes()...)
@@ -155,6 +142,24 @@ func benchKnown(b *testing.B, d *Director, n int) {
 		k.step(f)
 		k.outs[in].batch = k.outs[in].batch[:0]
 	}
+}
+
+// knownOfMany makes connections to some of n services, and returns the worker and a packet of each.
+func knownOfMany(b *testing.B, d *Director, n int) (k *worker, frames []tap.Frame) {
+	k = d.workers[ext]
+	k.view, k.now = d.view.Load(), d.clock()
+	for i := range 512 {
+		s := packettest.Spec{SrcMAC: clientMAC, DstMAC: extMAC, Src: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 200, byte(1 + i%250)}), uint16(1000+i)),
+			Dst: netip.AddrPortFrom(largeVIP(i*7919%n), 80), Proto: stack.ProtoTCP, DF: true, Flags: stack.SYN}
+		f := s.Frame()
+		if v := k.step(&f); v != ForwardedNAT {
+			b.Fatal(v)
+		}
+		k.outs[in].batch = k.outs[in].batch[:0]
+		s.Flags = stack.ACK
+		frames = append(frames, s.Frame())
+	}
+	return k, frames
 }
 
 // BenchmarkRouteTo is the way to a destination behind the last of so many routes. Only what is routed and not balanced asks, and replies where an

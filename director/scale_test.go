@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"time"
 
+	"tapdirector/conf"
 	"tapdirector/director/cputime"
 	"tapdirector/stack"
 	"tapdirector/tap"
@@ -84,6 +86,66 @@ func scaleNew(b *testing.B, proto string, n int) {
 	b.ReportMetric(float64(longest.Microseconds()), "max-us")
 	b.ReportMetric(float64(most.Microseconds()), "p99.9-us")
 	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkScaleReload carries packets of known connections in batches of 64 while 10,000 services are reloaded, over and over, and then as many without that.
+//
+//	reload-ms        for a reload
+//	max-us           the longest batch while reloads go on, by the worker's own time
+//	over             how many batches of a million took more than 100 us
+//	wall-p99.9-us    what one batch in a thousand takes longer than while reloads go on, by the clock: with what the system and the collector give to others
+//	quiet-...        the same without reloads
+func BenchmarkScaleReload(b *testing.B) {
+	const services, reloads = 10_000, 20
+	cs := [2]*conf.Config{largeConf(b, services, 1), largeConf(b, services, 2)}
+	d := newLarge(b, cs[0])
+	for i := range services {
+		d.neigh.Snoop(in, arp(i).Bytes(), arpPacket(i))
+	}
+	k, frames := knownOfMany(b, d, services)
+	k.replaying(frames)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for b.Loop() {
+		done := make(chan time.Duration, 1)
+		go func() {
+			start := time.Now()
+			for i := range reloads {
+				if err := d.Reload(cs[(i+1)%2]); err != nil {
+					b.Error(err)
+				}
+			}
+			done <- time.Since(start)
+		}()
+		n := carry(b, "", k, func(int) bool { return len(done) == 0 })
+		carry(b, "quiet-", k, func(i int) bool { return i < n })
+		b.ReportMetric(float64((<-done).Milliseconds())/reloads, "reload-ms")
+	}
+	if v := d.Verdicts(); v[ForwardedNAT.String()] != d.framesRead() {
+		b.Errorf("not all packets were forwarded: %v", v)
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// carry lets k carry batches for as long as on says so, and reports how long they took.
+func carry(b *testing.B, name string, k *worker, on func(n int) bool) (n int) {
+	const room = 10_000_000
+	var own, wall cputime.Steps
+	own.Grow(room)
+	wall.Grow(room)
+	for ; on(n) && n < room; n++ {
+		frames, _ := k.queue.Read(0)
+		start := time.Now()
+		own.Do(func() { k.batch(frames) })
+		wall.Add(time.Since(start))
+	}
+	longest, _, over := own.Longest(100, 100*time.Microsecond)
+	b.ReportMetric(float64(longest.Microseconds()), name+"max-us")
+	b.ReportMetric(float64(over)/float64(n)*1e6, name+"over")
+	longest, most, _ := wall.Longest(99.9, 0)
+	b.ReportMetric(float64(most.Microseconds()), name+"wall-p99.9-us")
+	b.ReportMetric(float64(longest.Microseconds()), name+"wall-max-us")
+	return n
 }
 
 // sumIPv4 sets the checksum of an IPv4 header.

@@ -5,17 +5,21 @@ import (
 	"time"
 )
 
-// Steps measures steps by the thread's own time.
+// Steps are the times that steps took.
 type Steps struct {
 	Sum   time.Duration
 	steps []int32 // ns
 }
 
-// Do measures one.
+// Do measures one by the thread's own time.
 func (s *Steps) Do(step func()) {
 	start := Thread()
 	step()
-	took := Thread() - start
+	s.Add(Thread() - start)
+}
+
+// Add counts one that took so long.
+func (s *Steps) Add(took time.Duration) {
 	s.Sum += took
 	s.steps = append(s.steps, int32(min(took, 1<<31-1)))
 }

@@ -8,7 +8,7 @@ import (
 
 // Looking ahead.
 //
-// In a table that no cache holds, a packet waits for memory twice, one after the other: for its bucket of the index, then for its entry. A worker has
+// In a table that no cache holds, a packet waits for memory three times, one after the other: for where its bucket of the index is, for that, and for its entry. A worker has
 // up to 64 packets in hand, whose waits do not depend on each other. So it tells all their tuples first, and then looks them up: the
 // lines come side by side while it goes on. Nothing but time depends on it.
 
@@ -32,7 +32,7 @@ type hint struct {
 // Pays reports whether the table is so large that looking ahead saves more than it costs.
 func (t *Table) Pays() bool { return t.live.Load() >= aheadFloor }
 
-// Add fetches the bucket of a tuple that is going to be looked up in direction d. More than fit are left out.
+// Add notes a tuple that is going to be looked up in direction d. More than fit are left out.
 func (a *Ahead) Add(t *Table, k *stack.Tuple, d Direction) {
 	if a.n == aheadMax {
 		return
@@ -41,19 +41,25 @@ func (a *Ahead) Add(t *Table, k *stack.Tuple, d Direction) {
 	t.hash.key(&key, k, d)
 	s := &t.shards[key.shard]
 	s.mu.Lock()
-	prefetch(unsafe.Pointer(s.index.bucket(key.hash)))
+	s.index.fetchDir(key.hash)
 	s.mu.Unlock()
 	a.hints[a.n] = hint{key.hash, key.shard}
 	a.n++
 }
 
-// Fetch fetches the entries of all tuples that were added, and forgets them.
+// Fetch fetches the buckets and the entries of all tuples that were added, and forgets them.
 func (a *Ahead) Fetch(t *Table) {
 	for _, h := range a.hints[:a.n] {
 		s := &t.shards[h.shard]
 		s.mu.Lock()
-		b := s.index.bucket(h.hash)
-		for set := b.match(tagOf(h.hash)); set != 0; set &= set - 1 {
+		s.index.fetch(h.hash)
+		s.mu.Unlock()
+	}
+	for _, h := range a.hints[:a.n] {
+		s := &t.shards[h.shard]
+		s.mu.Lock()
+		b, tag := s.index.look(h.hash)
+		for set := b.match(tag); set != 0; set &= set - 1 {
 			prefetch(unsafe.Pointer(t.entries.at(b.refs[slotOf(set)].cell())))
 		}
 		s.mu.Unlock()

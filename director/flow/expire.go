@@ -6,7 +6,8 @@ import (
 	"tapdirector/stack"
 )
 
-// batchWork is how many pieces of work (entries or ticks) Expire does under a lock before it lets a packet through: 10 to 20 us (140-340 ns each).
+// batchWork is how many pieces of work (entries or ticks) Expire does under a lock before it lets a packet through: 10 to 20 us (140-340 ns each), 40 us
+// in a table of millions.
 const batchWork = 64
 
 // Expire removes the connections whose time is over at now and returns how many they were. The janitor calls it every 100 ms; one call does

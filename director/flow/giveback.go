@@ -43,7 +43,7 @@ func (t *Table) giveBackEntries(s *shard) {
 	defer s.mu.Unlock()
 	for k := range s.rooms {
 		r := &s.rooms[k]
-		for work := 0; work < pageCells/2 && r.spacious(); work += pageWork {
+		for work := 0; work < pageCells/4 && r.spacious(); work += pageWork {
 			work += t.evacuate(s, r)
 		}
 	}
@@ -73,7 +73,15 @@ func (t *Table) evacuate(s *shard, r *room) (moved int) {
 		t.unlink(r, n)
 	}
 	first := n << pageShift
-	for used := t.usedOf(p); used != 0; used &= used - 1 {
+	all := t.usedOf(p)
+	for used := all; used != 0; used &= used - 1 { // What moving them will ask for comes side by side: else each waits some times for memory.
+		e := t.entries.at(first + uint32(bits.TrailingZeros64(used)))
+		s.index.fetch(e.hash[Forward])
+		if e.method.replies() {
+			s.index.fetch(e.hash[Reply])
+		}
+	}
+	for used := all; used != 0; used &= used - 1 {
 		t.move(s, first+uint32(bits.TrailingZeros64(used)))
 		moved++
 	}

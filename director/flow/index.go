@@ -7,7 +7,7 @@ import (
 
 // The index of a shard: linear hashing over buckets of one cache line.
 //
-// A bucket has 12 slots, each a reference (cell number and direction) with a tag of 8 bits of the hash beside it; all tags are
+// A bucket has 10 slots, each a reference (cell number and direction) with a tag of 16 bits of the hash beside it; all tags are
 // compared at once, and only a slot whose tag fits is looked at. So finding a connection touches one line here and one entry, and not finding
 // it one line. A bucket that is full continues in an overflow bucket.
 //
@@ -19,20 +19,23 @@ import (
 //	split      buckets before split have been split in this round; there are size + split
 //	size       a power of two: buckets at the beginning of this round
 //
-// The bucket of a hash is hash mod size, or mod 2*size where that bucket was split already. Its low 24 bits choose the bucket, its high
-// 8 are the tag.
+// The bucket of a hash is hash mod size, or mod 2*size where that bucket was split already: it is chosen by the low bits, as many as its level. The tag is 16
+// bits from level &^ 7 on. So it has the bit by which the bucket will be split, and seven splits of eight read nothing but the bucket (the entries, in
+// no cache, were 40 % of an insert); at the eighth the tags begin 8 bits further on, and the hashes are read from the entries.
 
 const (
-	slots = 12
-	fill  = 6 // references per bucket at which one more is made: 11 bytes a reference; 2 to 4 of 100 buckets overflow
+	slots = 10
+	fill  = 5 // references per bucket at which one more is made: 13 bytes a reference; 2 to 4 of 100 buckets overflow
 	spare = 2 // references per bucket at which one less will do
+
+	tagStep = 8 // levels with the same bits as tag
 )
 
 // bucket is one cache line of references. A zero tag is a free slot.
 type bucket struct {
-	tags  uint64 // of slots 0-7
-	tags2 uint32 // of slots 8-11
-	next  uint32 // overflow bucket, 0 = none; also links free ones
+	tags  [2]uint64 // of slots 0-3, 4-7
+	tags2 uint32    // of slots 8 and 9
+	next  uint32    // overflow bucket, 0 = none; also links free ones
 	refs  [slots]ref
 }
 
@@ -44,48 +47,62 @@ func refOf(cell uint32, d Direction) ref { return ref(cell<<1 | uint32(d&1)) }
 func (r ref) cell() uint32   { return uint32(r >> 1) }
 func (r ref) dir() Direction { return Direction(r & 1) }
 
-// tagOf returns the tag of a hash: never 0.
-func tagOf(hash uint32) uint8 { return uint8(max(hash>>24, 1)) }
+// tagAt returns the tag of a hash in a bucket of that level: never 0. What stands for 0 has no bit that a split asks for.
+func tagAt(hash, level uint32) uint16 {
+	if tag := uint16(hash >> (level &^ (tagStep - 1))); tag != 0 {
+		return tag
+	}
+	return 1 << 15
+}
 
 const (
-	ones  = 0x0101010101010101
-	highs = 0x8080808080808080
+	ones  = 0x0001_0001_0001_0001
+	highs = 0x8000_8000_8000_8000
 )
 
-// zeroBytes has the high bit of exactly those bytes set that are 0 in x.
-func zeroBytes(x uint64) uint64 { return ^((x&^highs + ^uint64(highs)) | x) & highs }
+// zeroTags has the high bit of exactly those of four tags set that are 0 in x.
+func zeroTags(x uint64) uint64 { return ^((x&^highs + ^uint64(highs)) | x) & highs }
 
 // match returns the slots that carry the tag, as a set for slotOf.
-func (b *bucket) match(tag uint8) uint64 {
+func (b *bucket) match(tag uint16) uint64 {
 	want := ones * uint64(tag)
-	return zeroBytes(b.tags^want)>>7 | zeroBytes(uint64(b.tags2)^want)>>6
+	return zeroTags(b.tags[0]^want)>>15 | zeroTags(b.tags[1]^want)>>14 | zeroTags(uint64(b.tags2)^want)>>13
 }
 
-// slotOf returns the lowest slot of a set. Slots 0-7 are bits 0, 8, 16 ..., slots 8-11 are bits 1, 9, 17 and 25.
+// slotOf returns a slot of a set: of slots 0-3 bit 0, 16, 32 or 48, of 4-7 the bit above, of 8 and 9 the one above that.
 func slotOf(set uint64) int {
 	bit := bits.TrailingZeros64(set)
-	return bit>>3 | bit&1<<3
+	return bit&3<<2 | bit>>4
 }
 
-func (b *bucket) setTag(slot int, tag uint8) {
+func (b *bucket) setTag(slot int, tag uint16) {
+	at := slot & 3 << 4
 	if slot < 8 {
-		b.tags = b.tags&^(0xff<<(slot*8)) | uint64(tag)<<(slot*8)
+		w := &b.tags[slot>>2]
+		*w = *w&^(0xffff<<at) | uint64(tag)<<at
 		return
 	}
-	slot -= 8
-	b.tags2 = b.tags2&^(0xff<<(slot*8)) | uint32(tag)<<(slot*8)
+	b.tags2 = b.tags2&^(0xffff<<at) | uint32(tag)<<at
+}
+
+func (b *bucket) tag(slot int) uint16 {
+	at := slot & 3 << 4
+	if slot < 8 {
+		return uint16(b.tags[slot>>2] >> at)
+	}
+	return uint16(b.tags2 >> at)
 }
 
 // free returns a free slot, or -1.
 func (b *bucket) free() int {
-	set := zeroBytes(b.tags)>>7 | zeroBytes(uint64(b.tags2)|^uint64(1<<32-1))>>6
+	set := zeroTags(b.tags[0])>>15 | zeroTags(b.tags[1])>>14 | zeroTags(uint64(b.tags2)|^uint64(1<<32-1))>>13
 	if set == 0 {
 		return -1
 	}
 	return slotOf(set)
 }
 
-func (b *bucket) empty() bool { return b.tags == 0 && b.tags2 == 0 }
+func (b *bucket) empty() bool { return b.tags[0]|b.tags[1] == 0 && b.tags2 == 0 }
 
 // index finds cells by hash. It knows entries only as far as it needs their hashes to split.
 type index struct {
@@ -118,13 +135,36 @@ func (x *index) addPage(first uint32) {
 	x.firsts = append(x.firsts, first)
 }
 
+// place returns the number of the first bucket of a hash, and its level.
+func (x *index) place(hash uint32) (n, level uint32) {
+	n, level = hash&(x.size-1), x.level()
+	if n < x.split {
+		return hash & (2*x.size - 1), level + 1
+	}
+	return n, level
+}
+
+// level is that of the buckets which have not been split in this round.
+func (x *index) level() uint32 { return uint32(bits.TrailingZeros32(x.size)) }
+
 // bucket returns the first bucket of a hash.
 func (x *index) bucket(hash uint32) *bucket {
-	n := hash & (x.size - 1)
-	if n < x.split {
-		n = hash & (2*x.size - 1)
-	}
+	n, _ := x.place(hash)
 	return x.primary(n)
+}
+
+// fetchDir fetches where the index says where the first bucket of a hash is, and fetch the bucket: with millions of connections neither is in a cache.
+func (x *index) fetchDir(hash uint32) {
+	n, _ := x.place(hash)
+	prefetch(unsafe.Pointer(&x.pages[n>>pageShift]))
+}
+
+func (x *index) fetch(hash uint32) { prefetch(unsafe.Pointer(x.bucket(hash))) }
+
+// look returns the first bucket of a hash, and the hash's tag there.
+func (x *index) look(hash uint32) (*bucket, uint16) {
+	n, level := x.place(hash)
+	return x.primary(n), tagAt(hash, level)
 }
 
 // primary returns bucket n of those that hashes lead to.
@@ -152,11 +192,16 @@ func (x *index) add(hash uint32, r ref) bool {
 
 // put puts a reference into the chain of its bucket.
 func (x *index) put(hash uint32, r ref) bool {
-	b := x.bucket(hash)
+	b, tag := x.look(hash)
+	return x.putIn(b, tag, r)
+}
+
+// putIn puts a reference into the chain of bucket b.
+func (x *index) putIn(b *bucket, tag uint16, r ref) bool {
 	for {
 		if slot := b.free(); slot >= 0 {
 			b.refs[slot] = r
-			b.setTag(slot, tagOf(hash))
+			b.setTag(slot, tag)
 			return true
 		}
 		if b.next == 0 && !x.chain(b) {
@@ -201,15 +246,15 @@ func (x *index) release(n uint32) {
 
 // remove takes a reference out; it must be there.
 func (x *index) remove(hash uint32, r ref) {
-	first := x.bucket(hash)
+	first, tag := x.look(hash)
 	for prev, b := first, first; ; prev, b = b, x.spill.at(b.next) {
-		for set := b.match(tagOf(hash)); set != 0; set &= set - 1 {
+		for set := b.match(tag); set != 0; set &= set - 1 {
 			slot := slotOf(set)
 			if b.refs[slot] != r {
 				continue
 			}
 			b.setTag(slot, 0)
-			b.refs[slot] = 0 // a cell that is always there: deal looks at free slots too
+			b.refs[slot] = 0 // a cell that is always there: dealing looks at free slots too
 			x.held--
 			if b != first && b.empty() {
 				n := prev.next
@@ -223,8 +268,9 @@ func (x *index) remove(hash uint32, r ref) {
 
 // replace makes a reference one to another cell; it must be there.
 func (x *index) replace(hash uint32, r, by ref) {
-	for b := x.bucket(hash); ; b = x.spill.at(b.next) {
-		for set := b.match(tagOf(hash)); set != 0; set &= set - 1 {
+	b, tag := x.look(hash)
+	for ; ; b = x.spill.at(b.next) {
+		for set := b.match(tag); set != 0; set &= set - 1 {
 			if slot := slotOf(set); b.refs[slot] == r {
 				b.refs[slot] = by
 				return
@@ -243,21 +289,31 @@ func (x *index) grow() {
 		}
 		x.addPage(first)
 	}
-	from := x.split
+	from, level := x.split, x.level()
 	if x.split++; x.split == x.size {
 		x.size, x.split = 2*x.size, 0
 	}
-	x.dealOut(x.primary(from))
+	if sameTags(level) {
+		x.part(x.primary(from), x.primary(n), level)
+	} else {
+		x.dealOut(x.primary(from))
+	}
 	x.foresee()
 }
 
-// foresee fetches what the next split will ask for, which is some hundred inserts away: the bucket after the next, and the entries of the next, of which
-// that was done at the split before.
+// sameTags reports whether tags stay as they are when a bucket of that level is split.
+func sameTags(level uint32) bool { return (level+1)%tagStep != 0 }
+
+// foresee fetches what the next split will ask for, which is some hundred inserts away: the bucket after the next, and where it reads them the entries of the
+// next, of which that was done at the split before.
 func (x *index) foresee() {
 	n := x.size + x.split
 	if n&(pageCells-1) != 0 {
-		prefetch(unsafe.Pointer(x.primary(n - x.size + 1)))
+		prefetch(unsafe.Pointer(x.primary(x.split + 1)))
 		prefetch(unsafe.Pointer(&x.pages[n>>pageShift][n&(pageCells-1)]))
+	}
+	if sameTags(x.level()) {
+		return
 	}
 	for _, r := range x.primary(x.split).refs {
 		prefetch(unsafe.Pointer(x.entries.at(r.cell())))
@@ -275,6 +331,9 @@ func (x *index) shrink() bool {
 		x.split = x.size
 	}
 	x.split--
+	if !sameTags(x.level()) {
+		x.dealOut(x.primary(x.split))
+	}
 	x.dealOut(x.primary(n))
 	if last := n >> pageShift; n&(pageCells-1) == 0 {
 		x.store.giveBack(x.firsts[last])
@@ -284,7 +343,28 @@ func (x *index) shrink() bool {
 	return true
 }
 
-// dealOut empties a bucket and its chain and puts their references where they now belong.
+// part moves those references of a bucket of that level and its chain that belong there to the bucket to. In a split it needs no new memory: the primary buckets take
+// the first 10 of each half, and the overflow buckets needed for the rest are never more than the chain so far gave back.
+func (x *index) part(from, to *bucket, level uint32) {
+	halves := [2]*bucket{from, to}
+	old := *from
+	*from = bucket{}
+	for {
+		for slot, r := range old.refs {
+			if tag := old.tag(slot); tag != 0 {
+				x.putIn(halves[tag>>(level%tagStep)&1], tag, r)
+			}
+		}
+		n := old.next
+		if n == 0 {
+			return
+		}
+		old = *x.spill.at(n)
+		x.release(n)
+	}
+}
+
+// dealOut empties a bucket and its chain and puts their references where their hashes say, as part does without them.
 func (x *index) dealOut(b *bucket) {
 	old := *b
 	*b = bucket{}
@@ -297,11 +377,10 @@ func (x *index) dealOut(b *bucket) {
 	}
 }
 
-// deal puts the references of a bucket where they now belong. In a split it needs no new memory: the primary buckets take the first 12 of each half, and
-// the overflow buckets needed for the rest are never more than the chain so far gave back.
+// deal puts the references of a bucket where they now belong.
 func (x *index) deal(old *bucket) {
 	var hashes [slots]uint32
-	for slot, r := range old.refs { // All at once, so that the cache misses overlap: they were 40 % of an insert.
+	for slot, r := range old.refs { // All at once, so that the cache misses overlap.
 		hashes[slot] = x.entries.at(r.cell()).hash[r.dir()]
 	}
 	for slot, r := range old.refs {
@@ -309,11 +388,4 @@ func (x *index) deal(old *bucket) {
 			x.put(hashes[slot], r)
 		}
 	}
-}
-
-func (b *bucket) tag(slot int) uint8 {
-	if slot < 8 {
-		return uint8(b.tags >> (slot * 8))
-	}
-	return uint8(b.tags2 >> ((slot - 8) * 8))
 }

@@ -2,7 +2,6 @@ package flow
 
 import (
 	"time"
-	"unsafe"
 
 	"tapdirector/stack"
 )
@@ -27,14 +26,14 @@ func (t *Table) Insert(c *Conn, event uint8, now time.Duration, out *Conn) Resul
 	s := &t.shards[forward.shard]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if replies { // Its bucket comes while the other one is looked at.
-		prefetch(unsafe.Pointer(s.index.bucket(reply.hash)))
+	if replies { // Its bucket comes while the forward tuple is entered, and is looked at last.
+		s.index.fetchDir(reply.hash)
 	}
 	if i := t.find(s, &forward); i != 0 {
 		t.load(t.entries.at(i), out)
 		return Exists
 	}
-	if replies && (reply.shard != forward.shard || t.find(s, &reply) != 0) {
+	if replies && (reply.shard != forward.shard || t.live.Load() >= t.max && t.find(s, &reply) != 0) { // No connection is evicted for nothing.
 		s.stats.clashes++
 		return Clash
 	}
@@ -128,7 +127,7 @@ type newcomer struct {
 	tick  uint32
 }
 
-// add makes the entry, whose keys are free.
+// add makes the entry, whose forward key is free.
 func (t *Table) add(s *shard, forward, reply *key, n newcomer) Result {
 	if t.live.Add(1) > t.max && !t.evict(s, n.tick) {
 		t.live.Add(-1)
@@ -136,31 +135,39 @@ func (t *Table) add(s *shard, forward, reply *key, n newcomer) Result {
 		return Full
 	}
 	i := t.take(s, n.conn.kind())
-	if i == 0 || !t.enter(s, i, forward, reply, n) {
+	if i == 0 {
 		t.live.Add(-1)
 		s.stats.full++
 		return Full
 	}
-	return Inserted
+	r := t.enter(s, i, forward, reply, n)
+	switch r {
+	case Clash:
+		s.stats.clashes++
+	case Full:
+		s.stats.full++
+	default:
+		t.begin(s, i, n.tick)
+		return Inserted
+	}
+	t.give(s, i)
+	t.live.Add(-1)
+	return r
 }
 
-// enter fills entry i, indexes, files and counts it; false when there is no memory for that.
-func (t *Table) enter(s *shard, i uint32, forward, reply *key, n newcomer) bool {
+// enter fills and indexes entry i: Inserted; Clash; or Full when there is no memory for it. But for Inserted it is as it was.
+func (t *Table) enter(s *shard, i uint32, forward, reply *key, n newcomer) Result {
 	if n.conn.Marks&Followed != 0 && !t.sequences.cover(i) {
-		t.give(s, i)
-		return false
+		return Full
 	}
 	e := t.entries.at(i)
 	e.hash = [2]uint32{forward.hash, reply.hash} // first: adding the second key may already move the first
 	if !s.index.add(forward.hash, refOf(i, Forward)) {
-		t.give(s, i)
-		return false
+		return Full
 	}
 	replies := n.conn.Method.replies()
-	if replies && !s.index.add(reply.hash, refOf(i, Reply)) {
-		s.index.remove(forward.hash, refOf(i, Forward))
-		t.give(s, i)
-		return false
+	if replies {
+		s.index.fetch(reply.hash)
 	}
 	n.conn.Marks &^= NoOutput
 	if !replies {
@@ -168,7 +175,24 @@ func (t *Table) enter(s *shard, i uint32, forward, reply *key, n newcomer) bool 
 	}
 	n.conn.State = first(n.conn.Proto).next(n.conn.Proto, viewOf(Forward, n.conn.Marks), n.event)
 	t.store(e, n.conn)
-	e.deadline = n.tick + t.timeouts[e.state&stateMask].Load()
+	if !replies {
+		return Inserted
+	}
+	r := Clash
+	if t.find(s, reply) == 0 {
+		if s.index.add(reply.hash, refOf(i, Reply)) {
+			return Inserted
+		}
+		r = Full
+	}
+	s.index.remove(forward.hash, refOf(i, Forward))
+	return r
+}
+
+// begin files and counts entry i, which is new.
+func (t *Table) begin(s *shard, i, tick uint32) {
+	e := t.entries.at(i)
+	e.deadline = tick + t.timeouts[e.state&stateMask].Load()
 	s.wheel.file(i)
 	s.stats.inserted++
 	s.stats.states[e.state]++
@@ -176,5 +200,4 @@ func (t *Table) enter(s *shard, i uint32, forward, reply *key, n newcomer) bool 
 	if e.state.established() && e.marks&Unproven != 0 {
 		t.prove(e)
 	}
-	return true
 }

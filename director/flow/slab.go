@@ -29,7 +29,7 @@ const (
 	regionPages = regionCells / pageCells
 
 	hugeBytes = 2 << 20        // a group of regions that is one huge page
-	hugeFrom  = 16 * hugeBytes // a slab that holds less grows by single regions: half a group lies idle
+	hugeFrom  = 32 * hugeBytes // a slab that holds less grows by single regions: half a group lies idle
 	allFree   = ^uint64(0)     // of a region's 64 pages
 )
 

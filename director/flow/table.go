@@ -8,7 +8,7 @@
 // nanoseconds; workers of different queues meet there only by chance.
 //
 // A shard is an index from hash to entry (index.go), a timer wheel (wheel.go), and the lists of its free entries; the memory itself comes
-// from slabs that all shards share (slab.go, entry.go). Nothing in it is a pointer that the garbage collector would follow per connection.
+// from slabs that all shards share (slab.go, entry.go), and is none that the garbage collector knows of. Who has many packets in hand says so first (ahead.go).
 // Every growth, and every shrinking, is in small steps: a page of 64 entries, one bucket of the index. Memory is bounded by Options.Max.
 //
 // The life of a connection:
@@ -142,8 +142,7 @@ func (t *Table) SetTimeouts(to Timeouts) {
 
 // find returns the entry that k asks for, 0 when there is none.
 func (t *Table) find(s *shard, k *key) uint32 {
-	tag := tagOf(k.hash)
-	b := s.index.bucket(k.hash)
+	b, tag := s.index.look(k.hash)
 	for {
 		for set := b.match(tag); set != 0; set &= set - 1 {
 			r := b.refs[slotOf(set)]
