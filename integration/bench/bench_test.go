@@ -232,7 +232,7 @@ func TestOptions(t *testing.T) {
 		{"-quick", func(o *options) bool {
 			return o.rounds == 2 && len(o.figures) == len(figures)-len(slowFigures) && o.within < 3*time.Minute
 		}},
-		{"-quick -rounds 7 -within 1h", func(o *options) bool { return o.rounds == 7 && o.span < 250*time.Millisecond && o.within == time.Hour }},
+		{"-quick -rounds 7 -within 1h", func(o *options) bool { return o.rounds == 7 && o.span < 200*time.Millisecond && o.within == time.Hour }},
 		{"-quick -figures tcp-small", func(o *options) bool { return slices.Equal(o.figures, []string{figureSeg}) }},
 		{"-family 6 -queues 1", func(o *options) bool { return slices.Equal(o.families, []int{6}) && o.queues == 1 }},
 		{"", func(o *options) bool { return len(o.peers) == len(peers) && len(o.figures) == len(figures) }},

@@ -40,7 +40,7 @@ func parseOptions(args []string, complaints io.Writer) (*options, error) {
 	f.SetOutput(complaints)
 	quick := f.Bool("quick", false, "2 short rounds of fewer figures, unless -rounds, -span or -figures say otherwise")
 	f.IntVar(&o.rounds, "rounds", 5, "measure every peer so many times")
-	f.DurationVar(&o.span, "span", 250*time.Millisecond, "count for so long")
+	f.DurationVar(&o.span, "span", 200*time.Millisecond, "count for so long")
 	f.DurationVar(&o.within, "within", 14*time.Minute, "begin no round that would end later")
 	family := f.String("family", "4,6", "of IP: 4, 6 or both")
 	f.IntVar(&o.queues, "queues", min(runtime.NumCPU(), 16), "of each TAP of the director; the default is that of lb.toml")
