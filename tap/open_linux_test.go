@@ -42,6 +42,32 @@ func TestCreateAndRemove(t *testing.T) {
 	}
 }
 
+// TestQueueing: frames for an interface of ours pass no queueing discipline; what somebody else made keeps it.
+func TestQueueing(t *testing.T) {
+	for _, driver := range drivers {
+		for name, ours := range map[string]bool{"tap0": true, "tap1": false} {
+			t.Run(driver+"/"+name, func(t *testing.T) {
+				newNetns(t)
+				if !ours {
+					premade(t, name, netlink.TUNTAP_VNET_HDR|netlink.TUNTAP_MULTI_QUEUE)
+				}
+				open(t, Options{Name: name, Driver: driver, Queues: 2})
+				q, err := netlink.QdiscList(link(t, name))
+				must(t, err)
+				root := ""
+				for _, q := range q {
+					if q.Attrs().Parent == netlink.HANDLE_ROOT {
+						root = q.Type()
+					}
+				}
+				if (root == "noqueue") != ours {
+					t.Errorf("%q", root)
+				}
+			})
+		}
+	}
+}
+
 func TestOffloadsOfLinuxDriver(t *testing.T) {
 	newNetns(t)
 	d, _ := open(t, Options{Name: "tap0", Queues: 2})

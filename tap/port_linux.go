@@ -151,6 +151,7 @@ func (p *port) configure() error {
 			return err
 		}
 	}
+	p.passQueueing(link)
 	p.forgetEvents()
 	if link, err = p.nl.LinkByName(p.name); err != nil {
 		return fmt.Errorf("cannot look the interface up: %w", err)
@@ -202,6 +203,18 @@ func (p *port) setMTU(link netlink.Link) error {
 	}
 	what := fmt.Sprintf("setting its MTU of %d to %d", link.Attrs().MTU, p.o.MTU)
 	return p.denied(p.nl.LinkSetMTU(link, p.o.MTU), what, fmt.Sprintf("ip link set %s mtu %d", p.name, p.o.MTU))
+}
+
+// passQueueing takes the queueing discipline away from an interface of ours. The kernel's senders pay for it with each frame, and it holds none: a TAP
+// never says that it is full but drops. What somebody else made keeps what it has. Without it all works as well, only slower.
+func (p *port) passQueueing(link netlink.Link) {
+	if !p.created() {
+		return
+	}
+	none := &netlink.GenericQdisc{QdiscType: "noqueue", QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link.Attrs().Index, Parent: netlink.HANDLE_ROOT}}
+	if err := p.nl.QdiscReplace(none); err != nil {
+		p.log.Info("tap keeps its queueing discipline", "tap", p.name, "error", err)
+	}
 }
 
 func (p *port) setUp(link netlink.Link) error {
