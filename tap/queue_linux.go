@@ -13,12 +13,18 @@ import (
 //	Read    read, read, ... until EAGAIN, the batch or the arena is full | nothing there: ppoll on the queue and the eventfd, once more
 //	Write   write, write, ...
 //
+// Frames that come one by one, as in a round trip, need no read that finds nothing, neither before a sleep nor before they go on: when the last
+// drain found one frame, the next Read begins with ppoll, and if that slept, it takes one frame. If it did not sleep, more came meanwhile.
+//
 // The reads and writes are raw system calls: the descriptor never blocks, so the Go scheduler need not hear of them, and
 // telling it costs about as much as a small frame's read. ppoll blocks, so the scheduler is told: a garbage collection must not wait for a thread
 // that sleeps in the kernel.
 //
 // The descriptor is read, written, polled and closed by different goroutines. The lock keeps its number alive meanwhile: every
 // user shares it, close takes it alone.
+
+// nap is the shortest sleep: a ppoll that finds a frame takes less.
+const nap = 5 * time.Microsecond
 
 type tunQueue struct {
 	mu sync.RWMutex
@@ -27,6 +33,7 @@ type tunQueue struct {
 	dev    *tunDevice
 	vnet   bool
 	fault  bool // the last read failed: its descriptor is not worth polling
+	lone   bool // the last batch that was drained to its end had one frame
 	arena  *Arena
 	frames [Batch]Frame
 	polls  [2]unix.PollFd
@@ -47,23 +54,35 @@ func (q *tunQueue) Read(wait time.Duration) ([]Frame, error) {
 	if q.fd < 0 {
 		return nil, ErrClosed
 	}
-	n := q.drain()
-	if n > 0 || wait <= 0 {
-		return q.frames[:n], nil
+	if !q.lone || wait <= 0 {
+		if n := q.drain(); n > 0 || wait <= 0 {
+			return q.frames[:n], nil
+		}
 	}
-	if q.await(wait) {
+	slept, closing := q.await(wait)
+	switch {
+	case closing:
 		return nil, ErrClosed
+	case q.lone && slept:
+		return q.frames[:q.take(1)], nil
 	}
 	return q.frames[:q.drain()], nil
 }
 
-// drain reads what is waiting into the arena, taken back as a whole before.
+// drain reads what is waiting.
 func (q *tunQueue) drain() int {
+	n := q.take(Batch)
+	q.lone = n == 1
+	return n
+}
+
+// take reads at most limit frames into the arena, taken back as a whole before.
+func (q *tunQueue) take(limit int) int {
 	var t rxTally
 	q.arena.Reset()
 	q.fault = false
 	n := 0
-	for n < Batch {
+	for n < limit {
 		f, ok := q.arena.Frame(MaxFrameLen + 1) // a frame that fills it all may have been cut
 		if !ok {
 			break
@@ -123,9 +142,9 @@ func (q *tunQueue) failed(errno unix.Errno, t *rxTally) {
 	}
 }
 
-// await waits for a frame and reports whether the device is being closed instead. A queue that is broken is not polled, as it would
+// await waits for a frame and reports whether it slept, and whether the device is being closed. A queue that is broken is not polled, as it would
 // be ready at once and for ever: only the time passes.
-func (q *tunQueue) await(wait time.Duration) (closing bool) {
+func (q *tunQueue) await(wait time.Duration) (slept, closing bool) {
 	q.polls[0] = unix.PollFd{Fd: int32(q.fd), Events: unix.POLLIN}
 	q.polls[1] = unix.PollFd{Fd: int32(q.dev.stop), Events: unix.POLLIN}
 	if q.fault {
@@ -140,7 +159,7 @@ func (q *tunQueue) await(wait time.Duration) (closing bool) {
 		q.rest = unix.NsecToTimespec(int64(min(wait, faultPause)))
 		q.poll()
 	}
-	return q.polls[1].Revents != 0
+	return int64(wait)-q.rest.Nano() > int64(nap), q.polls[1].Revents != 0
 }
 
 // poll waits until a descriptor is ready or the rest of the time has passed. A signal, which the Go runtime sends itself, does not end it: the

@@ -131,6 +131,66 @@ func TestQueueWaits(t *testing.T) {
 	}
 }
 
+// TestQueueLone: after a frame that came alone, one that ends a sleep comes alone and those that came with it come next; nothing is lost or waits,
+// and whoever does not wait gets all that is there.
+func TestQueueLone(t *testing.T) {
+	q, peer := pairQueue(t, true)
+	f := probeFrame()
+	send := func(n int) {
+		for range n {
+			unix.Write(peer, f.wire())
+		}
+	}
+	read := func(wait time.Duration, want ...int) {
+		t.Helper()
+		for _, n := range want {
+			if frames, err := q.Read(wait); len(frames) != n || err != nil {
+				t.Errorf("%d frames, %v, want %d", len(frames), err, n)
+			}
+		}
+	}
+	for range 2 { // the first Read of all drains, the second polls before it does
+		send(1)
+		read(time.Minute, 1)
+	}
+	all := func(n int) {
+		t.Helper()
+		for n > 0 {
+			frames, err := q.Read(time.Minute)
+			must(t, err)
+			n -= len(frames)
+		}
+		if n != 0 {
+			t.Errorf("%d frames too many", -n)
+		}
+	}
+	send(3)
+	all(3)
+	send(1)
+	all(1)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		time.Sleep(50 * time.Millisecond)
+		send(4)
+	})
+	read(time.Minute, 1)
+	all(3)
+	wg.Wait()
+	send(1)
+	read(time.Minute, 1)
+	send(2)
+	read(0, 2, 0)
+	send(1)
+	read(time.Minute, 1)
+	read(time.Millisecond, 0, 0)
+	send(1)
+	read(time.Minute, 1)
+	q.dev.signalStop()
+	if _, err := q.Read(time.Minute); !errors.Is(err, ErrClosed) {
+		t.Errorf("stopped: %v", err)
+	}
+}
+
 // TestQueueFault: a broken descriptor lets the time pass instead of spinning, and stop still ends the wait.
 func TestQueueFault(t *testing.T) {
 	q, peer := pairQueue(t, true)
