@@ -28,7 +28,7 @@ import (
 type exit struct {
 	iface uint16
 	known bool // mac is the next hop's
-	mac   stack.MAC
+	mac   stack.MACWord
 	slot  neigh.Slot // where mac comes from; not with answers by the last hop
 }
 
@@ -82,7 +82,7 @@ func (w *worker) toClientAcross(f *tap.Frame, toa int) Verdict {
 	if p.TTL <= 1 {
 		return w.answerICMP(f, stack.ICMPTimeExceeded, 0, SentTimeExceeded)
 	}
-	x := exit{iface: c.Hop.Iface, known: true, mac: c.Hop.MAC}
+	x := exit{iface: c.Hop.Iface(), known: true, mac: c.Hop.MAC()}
 	if w.view.ifaces[x.iface].byRoute {
 		r := w.view.routeTo(c.Client)
 		if r == nil {
@@ -162,7 +162,7 @@ func (w *worker) across(f *tap.Frame, t *stack.Tuple, x *exit, d flow.Direction)
 		p.DecTTL(f.Bytes())
 		v = w.leave(f, x, v)
 	}
-	w.tally.add(w.view.servers[w.conn.ServerID], int(d), n)
+	w.tally.add(w.view.servers[w.conn.ServerID], d, n)
 	return v
 }
 
@@ -187,7 +187,7 @@ func (w *worker) icmpAcross(f *tap.Frame, q *stack.Packet, forward bool) Verdict
 		e.Ends, x = stack.Tuple{Src: c.Local, Dst: c.Server}, w.exitTo(s.iface, s.slot)
 		e.Quoted = c.Tuple(flow.Reply)
 	} else {
-		e.Ends, x = stack.Tuple{Src: c.Virtual, Dst: c.Client}, exit{iface: c.Hop.Iface, known: true, mac: c.Hop.MAC}
+		e.Ends, x = stack.Tuple{Src: c.Virtual, Dst: c.Client}, exit{iface: c.Hop.Iface(), known: true, mac: c.Hop.MAC()}
 		e.Quoted = c.Tuple(flow.Forward)
 	}
 	from := int(w.view.ifaces[w.in].mtu) + stack.HeaderGrowth

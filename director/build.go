@@ -104,7 +104,7 @@ func (b *builder) addService(c *conf.Service, id uint32, prior *service) error {
 		state:   newState(c),
 	}
 	if s.serviceRecord = new(serviceRecord); prior != nil {
-		s.serviceRecord = prior.serviceRecord
+		s.serviceRecord, s.former = prior.serviceRecord, prior.former
 	}
 	s.defend(c, prior)
 	if c.TOA {

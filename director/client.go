@@ -18,13 +18,14 @@ func (w *worker) fromClient(f *tap.Frame) Verdict {
 	if p.TTL <= 1 {
 		return w.expiresHere(f)
 	}
-	hop := flow.Hop{MAC: stack.SrcMAC(f.Bytes()), Iface: w.in}
+	hop := flow.HopTo(w.in, stack.SrcWord(f.Bytes()))
 	if r := w.d.table.Touch(&p.Tuple, flow.Forward, p.Event, hop, w.now, &w.conn); r != flow.Found {
 		if v, ok := w.notFound(r, f, hop); !ok {
 			return v
 		}
+		return forwarders[w.conn.Method](w, f)
 	}
-	return forwarders[w.conn.Method](w, f)
+	return w.known(f, flow.Forward)
 }
 
 // otherToUs carries what is no packet of a connection: ICMP errors about connections and tunnels go to their ends, the rest (echo) is the host's.
@@ -110,7 +111,6 @@ func (w *worker) remember(srv *server, f *tap.Frame) (Verdict, bool) {
 	r := w.insert(&c, srv)
 	if r == flow.Inserted {
 		srv.conns.Add(1)
-		srv.service.conns.Add(1)
 		if c.Marks&flow.Followed != 0 {
 			w.follow(f, true)
 		}

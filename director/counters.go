@@ -2,11 +2,14 @@ package director
 
 import (
 	"fmt"
+	"math/bits"
 	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"unicode"
+
+	"tapdirector/director/flow"
 )
 
 // Counters are pulled, never pushed: workers add what a batch brought to atomics when the batch is done, and whoever wants to know reads
@@ -24,41 +27,55 @@ type traffic struct {
 // merged counts packets that left as part of a superpacket made here, and these superpackets.
 type merged struct{ packets, superpackets counter }
 
-// tally collects one server's traffic while consecutive packets are its: bulk flows come many packets to a batch.
+// tally collects the traffic of servers during a batch. Those whose numbers end in the same bits share a place in turn.
 type tally struct {
+	used  uint64 // a bit for each place with something in it
+	sheet [64]tallied
+}
+
+// tallied is what one server had.
+type tallied struct {
 	server      *server
 	pkts, bytes [2]uint64 // by flow.Direction
 }
 
 // add counts one packet of n bytes.
-func (t *tally) add(s *server, dir int, n uint32) {
-	if t.server != s {
-		t.flush()
-		t.server = s
+func (t *tally) add(s *server, dir flow.Direction, n uint32) {
+	e := &t.sheet[s.id&63]
+	if e.server != s {
+		t.turn(e, s)
 	}
-	t.pkts[dir]++
-	t.bytes[dir] += uint64(n)
+	e.pkts[dir&1]++
+	e.bytes[dir&1] += uint64(n)
 }
 
-// flush moves what was collected to the server and its service.
+// turn gives a place to another server.
+func (t *tally) turn(e *tallied, s *server) {
+	if e.server != nil {
+		e.flush()
+	}
+	e.server = s
+	t.used |= 1 << (s.id & 63)
+}
+
+// flush moves what was collected to the servers.
 func (t *tally) flush() {
-	if t.server == nil {
-		return
+	for ; t.used != 0; t.used &= t.used - 1 {
+		t.sheet[bits.TrailingZeros64(t.used)].flush()
 	}
-	t.server.traffic.add(t)
-	t.server.service.traffic.add(t)
-	*t = tally{}
 }
 
-func (c *traffic) add(t *tally) {
-	if t.pkts[0] > 0 {
-		c.inPkts.Add(t.pkts[0])
-		c.inBytes.Add(t.bytes[0])
+func (e *tallied) flush() {
+	c := &e.server.traffic
+	if e.pkts[flow.Forward] > 0 {
+		c.inPkts.Add(e.pkts[flow.Forward])
+		c.inBytes.Add(e.bytes[flow.Forward])
 	}
-	if t.pkts[1] > 0 {
-		c.outPkts.Add(t.pkts[1])
-		c.outBytes.Add(t.bytes[1])
+	if e.pkts[flow.Reply] > 0 {
+		c.outPkts.Add(e.pkts[flow.Reply])
+		c.outBytes.Add(e.bytes[flow.Reply])
 	}
+	*e = tallied{}
 }
 
 // Counter is one named number; Labels, "key=value", say whose it is.
@@ -131,7 +148,8 @@ func (d *Director) deviceCounters(l *counterList) {
 func (d *Director) serviceCounters(l *counterList) {
 	for _, s := range d.view.Load().ordered {
 		who := "service=" + s.name
-		s.traffic.list(l, "service", who)
+		all := s.all()
+		all.list(l, "service", who)
 		l.add("service_no_server", s.noServer.Load(), who)
 		s.listDefence(l, who)
 		for _, srv := range s.servers {
@@ -142,7 +160,8 @@ func (d *Director) serviceCounters(l *counterList) {
 
 func (s *server) list(l *counterList, service string) {
 	who := []string{service, "server=" + s.name.String()}
-	s.traffic.list(l, "server", who...)
+	all := s.totals()
+	all.list(l, "server", who...)
 	l.add("server_active_connections", uint64(max(s.Active.Load(), 0)), who...)
 	l.add("server_inactive_connections", uint64(max(s.Inactive.Load(), 0)), who...)
 	l.add("server_weight", uint64(s.Weight.Load()), who...)
@@ -154,12 +173,39 @@ func (s *server) list(l *counterList, service string) {
 	}
 }
 
-func (c *traffic) list(l *counterList, prefix string, who ...string) {
-	l.add(prefix+"_connections_total", c.conns.Load(), who...)
-	l.add(prefix+"_in_packets", c.inPkts.Load(), who...)
-	l.add(prefix+"_in_bytes", c.inBytes.Load(), who...)
-	l.add(prefix+"_out_packets", c.outPkts.Load(), who...)
-	l.add(prefix+"_out_bytes", c.outBytes.Load(), who...)
+// totals are counts of traffic as of one moment.
+type totals struct{ conns, inPkts, inBytes, outPkts, outBytes uint64 }
+
+func (c *traffic) totals() totals {
+	return totals{c.conns.Load(), c.inPkts.Load(), c.inBytes.Load(), c.outPkts.Load(), c.outBytes.Load()}
+}
+
+func (t *totals) add(o totals) {
+	t.conns += o.conns
+	t.inPkts += o.inPkts
+	t.inBytes += o.inBytes
+	t.outPkts += o.outPkts
+	t.outBytes += o.outBytes
+}
+
+// all sums up a service: its servers, also those that are gone and those that are forgotten.
+func (s *service) all() totals {
+	t := s.former
+	for _, srv := range s.servers {
+		t.add(srv.totals())
+	}
+	for _, srv := range s.gone {
+		t.add(srv.totals())
+	}
+	return t
+}
+
+func (t *totals) list(l *counterList, prefix string, who ...string) {
+	l.add(prefix+"_connections_total", t.conns, who...)
+	l.add(prefix+"_in_packets", t.inPkts, who...)
+	l.add(prefix+"_in_bytes", t.inBytes, who...)
+	l.add(prefix+"_out_packets", t.outPkts, who...)
+	l.add(prefix+"_out_bytes", t.outBytes, who...)
 }
 
 func (d *Director) tableCounters(l *counterList) {

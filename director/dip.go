@@ -30,7 +30,7 @@ func (w *worker) toConnection(f *tap.Frame) (Verdict, bool) {
 	if w.d.table.Touch(&p.Tuple, flow.Reply, p.Event, flow.Hop{}, w.now, &w.conn) != flow.Found {
 		return 0, false
 	}
-	return repliers[w.conn.Method](w, f), true
+	return w.known(f, flow.Reply), true
 }
 
 func isEchoReply(p *stack.Packet) bool {

@@ -37,7 +37,7 @@ func (w *worker) natForward(f *tap.Frame) Verdict {
 	if !w.fits(f, s.iface) {
 		return w.tooBig(f, s.iface)
 	}
-	w.tally.add(s, int(flow.Forward), p.L3Len)
+	w.tally.add(s, flow.Forward, p.L3Len)
 	b := f.Bytes()
 	p.SetDst(b, f.Header.Partial(), w.conn.Server, w.conn.ServerPort)
 	p.DecTTL(b)
@@ -46,18 +46,18 @@ func (w *worker) natForward(f *tap.Frame) Verdict {
 
 // natReply: source RIP:rport -> VIP:vport, to where the client's last packet came from.
 func (w *worker) natReply(f *tap.Frame) Verdict {
-	s, p, hop := w.view.servers[w.conn.ServerID], &w.p, &w.conn.Hop
-	if w.view.ifaces[hop.Iface].byRoute {
+	s, p, hop := w.view.servers[w.conn.ServerID], &w.p, w.conn.Hop
+	if w.view.ifaces[hop.Iface()].byRoute {
 		return w.natReplyByRoute(f, s)
 	}
-	if !w.fits(f, hop.Iface) {
-		return w.tooBig(f, hop.Iface)
+	if !w.fits(f, hop.Iface()) {
+		return w.tooBig(f, hop.Iface())
 	}
-	w.tally.add(s, int(flow.Reply), p.L3Len)
+	w.tally.add(s, flow.Reply, p.L3Len)
 	b := f.Bytes()
 	p.SetSrc(b, f.Header.Partial(), w.conn.Virtual, w.conn.VirtualPort)
 	p.DecTTL(b)
-	return w.toMAC(f, hop.Iface, hop.MAC, RepliedNAT)
+	return w.toMAC(f, hop.Iface(), hop.MAC(), RepliedNAT)
 }
 
 // natReplyByRoute is natReply where the routing table says the way, as in LVS.
@@ -66,7 +66,7 @@ func (w *worker) natReplyByRoute(f *tap.Frame, s *server) Verdict {
 	if r == nil {
 		return w.answerICMP(f, stack.ICMPNetUnreachable, 0, SentUnreachable)
 	}
-	w.tally.add(s, int(flow.Reply), w.p.L3Len)
+	w.tally.add(s, flow.Reply, w.p.L3Len)
 	if w.fits(f, r.iface) { // else viaRoute answers, and quotes the packet as the server sent it
 		w.p.SetSrc(f.Bytes(), f.Header.Partial(), w.conn.Virtual, w.conn.VirtualPort)
 	}
@@ -79,24 +79,24 @@ func (w *worker) drForward(f *tap.Frame) Verdict {
 	if !w.fits(f, s.iface) {
 		return w.tooBig(f, s.iface)
 	}
-	w.tally.add(s, int(flow.Forward), p.L3Len)
+	w.tally.add(s, flow.Forward, p.L3Len)
 	p.DecTTL(f.Bytes())
 	return w.toSlot(f, s.iface, s.slot, ForwardedDR)
 }
 
 // demasquerade: destination DIP:port -> the server that opened the connection.
 func (w *worker) demasquerade(f *tap.Frame) Verdict {
-	p, hop := &w.p, &w.conn.Hop
+	p, hop := &w.p, w.conn.Hop
 	if p.TTL <= 1 {
 		return w.answerICMP(f, stack.ICMPTimeExceeded, 0, SentTimeExceeded)
 	}
-	if !w.fits(f, hop.Iface) {
-		return w.tooBig(f, hop.Iface)
+	if !w.fits(f, hop.Iface()) {
+		return w.tooBig(f, hop.Iface())
 	}
 	b := f.Bytes()
 	p.SetDst(b, f.Header.Partial(), w.conn.Client, w.conn.ClientPort)
 	p.DecTTL(b)
-	return w.toMAC(f, hop.Iface, hop.MAC, Demasqueraded)
+	return w.toMAC(f, hop.Iface(), hop.MAC(), Demasqueraded)
 }
 
 // notForwarded is for directions that a method does not have: no such connection is ever found.

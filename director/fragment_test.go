@@ -171,7 +171,7 @@ func TestFragmentsByTwoInterfaces(t *testing.T) {
 		frames := packettest.Fragments(s.Frame(), 1448, 1)
 		for i := range frames[1:] {
 			f := frames[i+1].Clone()
-			stack.SetMACs(f.Bytes(), inMAC, clientMAC)
+			stack.SetMACs(f.Bytes(), stack.WordOf(inMAC), stack.WordOf(clientMAC))
 			v, left := w.step(in, f)
 			w.none(v, left, HeldFragment)
 		}

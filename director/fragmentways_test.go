@@ -104,7 +104,7 @@ func (way *fragmentWay) datagram(n int) (whole, want tap.Frame) {
 	whole = s.Frame()
 	if way.ends != nil {
 		s.Src, s.Dst, s.TTL = way.ends[0], way.ends[1], 63
-		s.SrcMAC, s.DstMAC = way.world.view.Load().ifaces[way.out].mac, way.dstMAC
+		s.SrcMAC, s.DstMAC = way.world.view.Load().ifaces[way.out].mac.MAC(), way.dstMAC
 		return whole, s.Frame()
 	}
 	want = whole.Clone()
@@ -115,7 +115,7 @@ func (way *fragmentWay) datagram(n int) (whole, want tap.Frame) {
 	b := want.Bytes()
 	way.edit(&p, b)
 	p.DecTTL(b)
-	stack.SetMACs(b, way.dstMAC, way.world.view.Load().ifaces[way.out].mac)
+	stack.SetMACs(b, stack.WordOf(way.dstMAC), way.world.view.Load().ifaces[way.out].mac)
 	return whole, want
 }
 
@@ -155,7 +155,7 @@ func (way *fragmentWay) unwrapped(t *testing.T, f tap.Frame) tap.Frame {
 		return f
 	}
 	_, inner, _ := way.world.unwrap(&f)
-	stack.SetMACs(inner.Bytes(), stack.DstMAC(f.Bytes()), stack.SrcMAC(f.Bytes()))
+	stack.SetMACs(inner.Bytes(), stack.DstWord(f.Bytes()), stack.SrcWord(f.Bytes()))
 	return inner
 }
 

@@ -76,7 +76,7 @@ func (w *worker) ftpForward(f *tap.Frame) Verdict {
 
 // ftpReply reads a server's.
 func (w *worker) ftpReply(f *tap.Frame) Verdict {
-	iface := w.conn.Hop.Iface
+	iface := w.conn.Hop.Iface()
 	if w.view.ifaces[iface].byRoute {
 		if r := w.view.routeTo(w.conn.Client); r != nil {
 			iface = r.iface

@@ -53,7 +53,7 @@ func (w *worker) fullNATForward(f *tap.Frame) Verdict {
 	if !w.fits(f, s.iface) {
 		return w.tooBig(f, s.iface)
 	}
-	w.tally.add(s, int(flow.Forward), p.L3Len)
+	w.tally.add(s, flow.Forward, p.L3Len)
 	b := f.Bytes()
 	p.SetEnds(b, f.Header.Partial(), &stack.Tuple{Src: c.Local, Dst: c.Server, SrcPort: c.LocalPort, DstPort: c.ServerPort})
 	p.DecTTL(b)
@@ -79,17 +79,17 @@ func (w *worker) fullNATReply(f *tap.Frame) Verdict {
 	if p.TTL <= 1 {
 		return w.answerICMP(f, stack.ICMPTimeExceeded, 0, SentTimeExceeded)
 	}
-	if w.view.ifaces[hop.Iface].byRoute {
+	if w.view.ifaces[hop.Iface()].byRoute {
 		return w.fullNATReplyByRoute(f, s)
 	}
-	if !w.fits(f, hop.Iface) {
-		return w.tooBig(f, hop.Iface)
+	if !w.fits(f, hop.Iface()) {
+		return w.tooBig(f, hop.Iface())
 	}
-	w.tally.add(s, int(flow.Reply), p.L3Len)
+	w.tally.add(s, flow.Reply, p.L3Len)
 	b := f.Bytes()
 	w.unFullNAT(f)
 	p.DecTTL(b)
-	return w.toMAC(f, hop.Iface, hop.MAC, RepliedFullNAT)
+	return w.toMAC(f, hop.Iface(), hop.MAC(), RepliedFullNAT)
 }
 
 // unFullNAT gives an answer the ends that the client knows.
@@ -107,7 +107,7 @@ func (w *worker) fullNATReplyByRoute(f *tap.Frame, s *server) Verdict {
 	if !w.fits(f, r.iface) {
 		return w.tooBig(f, r.iface)
 	}
-	w.tally.add(s, int(flow.Reply), w.p.L3Len)
+	w.tally.add(s, flow.Reply, w.p.L3Len)
 	w.unFullNAT(f)
 	return w.viaRoute(f, r, RepliedFullNAT)
 }

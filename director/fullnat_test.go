@@ -138,7 +138,7 @@ func TestFullNATPortsRunOut(t *testing.T) {
 			s.Src = netip.AddrPortFrom(s.Src.Addr(), uint16(port))
 			f := s.Frame()
 			stack.Parse(&f, &k.p)
-			c = newConn(&k.p, srv.service, srv, flow.Hop{MAC: clientMAC})
+			c = newConn(&k.p, srv.service, srv, flow.HopTo(0, stack.WordOf(clientMAC)))
 			return c, k.insertFullNAT(&c, srv)
 		}
 		full := 0

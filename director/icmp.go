@@ -87,7 +87,7 @@ func (w *worker) icmpReply(f *tap.Frame, q *stack.Packet) Verdict {
 		p.LowerMTU(b, stack.TOALen(c.Client)) // the packet was larger than the client made it
 	}
 	p.FixICMP(b)
-	return w.toMAC(f, c.Hop.Iface, c.Hop.MAC, RelayedICMP)
+	return w.toMAC(f, c.Hop.Iface(), c.Hop.MAC(), RelayedICMP)
 }
 
 // icmpByRoute sends an error on by the routing table.

@@ -79,13 +79,14 @@ func (r *resetter) run(now time.Duration) {
 	r.epoch.begin()
 	defer r.epoch.end()
 	w := r.worker()
-	w.view, w.now = w.d.view.Load(), now
+	w.open(w.d.view.Load(), now)
 	n := 0
 	for n < len(waiting) && w.d.budget.take(now) && w.d.budget.take(now) {
 		w.resetBoth(&waiting[n])
 		n++
 	}
 	w.flush()
+	w.settle()
 	r.sent.Add(uint64(n))
 	if w.d.budget.rate.Load() == 0 { // none will ever be sent
 		r.dropped.Add(uint64(len(waiting) - n))
@@ -133,9 +134,9 @@ func (w *worker) reset(t *stack.Tuple, seq uint32) *tap.Frame {
 
 // toClient sends a packet of our own, whole and from the VIP, the way of answers to w.conn's client.
 func (w *worker) toClient(f *tap.Frame) Verdict {
-	hop := &w.conn.Hop
-	if !w.view.ifaces[hop.Iface].byRoute {
-		return w.toMAC(f, hop.Iface, hop.MAC, SentReset)
+	hop := w.conn.Hop
+	if !w.view.ifaces[hop.Iface()].byRoute {
+		return w.toMAC(f, hop.Iface(), hop.MAC(), SentReset)
 	}
 	r := w.view.routeTo(w.p.Dst)
 	if r == nil {

@@ -10,7 +10,7 @@ import (
 // resets returns what the resetter would send for the connections that wait.
 func (w *world) resets() (left []sent) {
 	k := w.resetter.worker()
-	k.view, k.now = w.view.Load(), w.clock()+w.later
+	k.open(w.view.Load(), w.clock()+w.later)
 	for i := range w.resetter.waiting {
 		k.resetBoth(&w.resetter.waiting[i])
 	}

@@ -147,7 +147,7 @@ func benchKnown(b *testing.B, d *Director, n int) {
 // knownOfMany makes connections to some of n services, and returns the worker and a packet of each.
 func knownOfMany(b *testing.B, d *Director, n int) (k *worker, frames []tap.Frame) {
 	k = d.workers[ext]
-	k.view, k.now = d.view.Load(), d.clock()
+	k.open(d.view.Load(), d.clock())
 	for i := range 512 {
 		s := packettest.Spec{SrcMAC: clientMAC, DstMAC: extMAC, Src: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 200, byte(1 + i%250)}), uint16(1000+i)),
 			Dst: netip.AddrPortFrom(largeVIP(i*7919%n), 80), Proto: stack.ProtoTCP, DF: true, Flags: stack.SYN}

@@ -38,7 +38,7 @@ func (w *worker) toSlot(f *tap.Frame, iface uint16, slot neigh.Slot, v Verdict) 
 	if mac, ok := w.d.neigh.MAC(slot); ok {
 		return w.toMAC(f, iface, mac, v)
 	}
-	stack.SetMACs(f.Bytes(), stack.MAC{}, w.view.ifaces[iface].mac)
+	stack.SetMACs(f.Bytes(), 0, w.view.ifaces[iface].mac)
 	if !w.d.neigh.Park(slot, f) {
 		return DropNoNeighbour
 	}
@@ -46,10 +46,10 @@ func (w *worker) toSlot(f *tap.Frame, iface uint16, slot neigh.Slot, v Verdict) 
 }
 
 // toMAC puts f in the batch of an interface; v is the verdict when it left.
-func (w *worker) toMAC(f *tap.Frame, iface uint16, mac stack.MAC, v Verdict) Verdict {
+func (w *worker) toMAC(f *tap.Frame, iface uint16, mac stack.MACWord, v Verdict) Verdict {
 	i, o := &w.view.ifaces[iface], &w.outs[iface]
 	stack.SetMACs(f.Bytes(), mac, i.mac)
-	if o.offload.Carries(f.Header) && (w.p.L3Len <= i.mtu || w.largest(f) <= i.mtu) {
+	if (f.Plain() || o.offload.Carries(f.Header)) && (w.p.L3Len <= i.mtu || w.largest(f) <= i.mtu) {
 		o.batch = append(o.batch, f)
 		return v
 	}
@@ -83,7 +83,6 @@ func (w *worker) flush() {
 	}
 	w.made = w.made[:0]
 	w.arena.Reset()
-	w.tally.flush()
 	w.countMerged()
 }
 

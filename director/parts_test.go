@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"tapdirector/director/flow"
 	"tapdirector/stack"
 	"tapdirector/tap"
 )
@@ -91,7 +92,7 @@ func TestTally(t *testing.T) {
 	servers := w.view.Load().servers
 	var tl tally
 	for i := range 300 {
-		tl.add(servers[i%7%3], i%2, 100)
+		tl.add(servers[i%7%3], flow.Direction(i%2), 100)
 	}
 	tl.flush()
 	var pkts, bytes uint64
@@ -99,8 +100,8 @@ func TestTally(t *testing.T) {
 		pkts += s.inPkts.Load() + s.outPkts.Load()
 		bytes += s.inBytes.Load() + s.outBytes.Load()
 	}
-	if all := &servers[0].service.traffic; pkts != 300 || bytes != 30000 || all.inPkts.Load() != 150 || all.outBytes.Load() != 15000 {
-		t.Errorf("%d packets, %d bytes, service %d in, %d bytes out", pkts, bytes, all.inPkts.Load(), all.outBytes.Load())
+	if all := servers[0].service.all(); pkts != 300 || bytes != 30000 || all.inPkts != 150 || all.outBytes != 15000 {
+		t.Errorf("%d packets, %d bytes, service %d in, %d bytes out", pkts, bytes, all.inPkts, all.outBytes)
 	}
 }
 

@@ -144,6 +144,7 @@ func (b *builder) place(s *server) {
 // leave keeps old, which the config does not have any more, as one of s that is gone, unless nobody speaks of it.
 func (b *builder) leave(s *service, old *server) {
 	if !b.stays(old) {
+		s.former.add(old.totals())
 		return
 	}
 	g := *old

@@ -39,7 +39,7 @@ func (w *worker) fromServer(f *tap.Frame) (Verdict, bool) {
 	case p.TTL <= 1:
 		return w.answerICMP(f, stack.ICMPTimeExceeded, 0, SentTimeExceeded), true
 	case w.d.table.Touch(&p.Tuple, flow.Reply, p.Event, flow.Hop{}, w.now, &w.conn) == flow.Found:
-		return repliers[w.conn.Method](w, f), true
+		return w.known(f, flow.Reply), true
 	}
 	return 0, false
 }
@@ -105,7 +105,7 @@ func (w *worker) masquerade(f *tap.Frame, r *route) Verdict {
 	if !p.HasPorts && !isEchoRequest(p) {
 		return DropNoPort
 	}
-	hop := flow.Hop{MAC: stack.SrcMAC(f.Bytes()), Iface: w.in}
+	hop := flow.HopTo(w.in, stack.SrcWord(f.Bytes()))
 	if w.d.table.Touch(&p.Tuple, flow.Forward, p.Event, hop, w.now, &w.conn) != flow.Found {
 		if v, ok := w.newMasquerade(r, hop); !ok {
 			return v

@@ -164,7 +164,7 @@ func TestEveryPortIsNotEverything(t *testing.T) {
 		if v != Parked || len(left) != 0 {
 			t.Fatalf("port 22: %v", v)
 		}
-		if n := w.view.Load().ordered[1].conns.Load(); n != 1 {
+		if n := w.view.Load().ordered[1].all().conns; n != 1 {
 			t.Errorf("the narrower service has %d connections, want 1", n)
 		}
 	})

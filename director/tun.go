@@ -49,7 +49,7 @@ type tunnel struct {
 type tunnelling struct {
 	w      *worker
 	server *server
-	mac    stack.MAC // of the next hop, when known
+	mac    stack.MACWord // of the next hop, when known
 	known  bool
 	lost   bool    // a piece found no room
 	inner  *cutter // cuts what is then wrapped; its sink is wrapPiece
@@ -72,7 +72,7 @@ func (w *worker) tunForward(f *tap.Frame) Verdict {
 	if m == tooBig {
 		return w.answerICMP(f, stack.ICMPTooBig, leastMTU(mtu, p.Kind), SentTooBig)
 	}
-	w.tally.add(s, int(flow.Forward), p.L3Len)
+	w.tally.add(s, flow.Forward, p.L3Len)
 	b := f.Bytes()
 	p.DecTTL(b)
 	if p.TCPFlags&stack.SYN != 0 && s.tunnel.clamp > 0 {

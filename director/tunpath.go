@@ -126,19 +126,19 @@ func (w *worker) tunnelled(q *stack.Tunnel) bool {
 
 // tellClient reports an error about f, the client's packet as far as it is known, to the client of w.conn.
 func (w *worker) tellClient(f *tap.Frame, e stack.ICMPError) Verdict {
-	s, hop := w.view.servers[w.conn.ServerID], &w.conn.Hop
+	s, hop := w.view.servers[w.conn.ServerID], w.conn.Hop
 	switch {
 	case e == stack.ICMPTooBig && !s.tunnel.discover:
 		return TunnelError // the next is fragmented outside
 	case e == stack.ICMPTimeExceeded && s.tunnel.TTL != 0:
 		e = stack.ICMPHostUnreachable
 	}
-	stack.SetMACs(f.Bytes(), w.view.ifaces[hop.Iface].mac, hop.MAC) // as the client's packet came
+	stack.SetMACs(f.Bytes(), w.view.ifaces[hop.Iface()].mac, hop.MAC()) // as the client's packet came
 	g, ok := stack.ICMPErrorFrame(e, w.conn.Virtual, leastMTU(w.tunnelMTU(s), w.p.Kind), f, &w.p, w.arena)
 	if !ok {
 		return TunnelError
 	}
-	w.cutFor = &w.outs[hop.Iface]
+	w.cutFor = &w.outs[hop.Iface()]
 	w.own(&g)
 	return RelayedICMP
 }

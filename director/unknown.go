@@ -22,7 +22,6 @@ import (
 // once makes no connection of w.conn: the datagram in hand goes on and is forgotten.
 func (w *worker) once(srv *server, _ *tap.Frame) (Verdict, bool) {
 	srv.conns.Add(1)
-	srv.service.conns.Add(1)
 	return 0, true
 }
 
@@ -120,13 +119,12 @@ func (w *worker) pickUp(srv *server, f *tap.Frame) {
 		return
 	}
 	c := w.conn
-	c.Hop = flow.Hop{MAC: mac, Iface: r.iface}
+	c.Hop = flow.HopTo(r.iface, mac)
 	if w.d.table.Insert(&c, w.p.Event, w.now, &w.conn) != flow.Inserted {
 		w.conn = c
 		return
 	}
 	srv.conns.Add(1)
-	srv.service.conns.Add(1)
 	if c.Marks&flow.Followed != 0 {
 		end, ack := w.p.Sequence(f.Bytes())
 		k := c.Tuple(flow.Forward)

@@ -15,7 +15,7 @@ import (
 )
 
 // view is the config as the path reads it: immutable once built, behind an atomic pointer, loaded once per batch. What changes while it is
-// in force (connection counts, traffic) hangs on the servers and services it points to.
+// in force (connection counts, traffic) hangs on the servers it points to.
 type view struct {
 	ifaces   []iface
 	locals   addrSet
@@ -34,7 +34,7 @@ type view struct {
 // iface is one interface, as an ingress and as a way out.
 type iface struct {
 	name       string
-	mac        stack.MAC
+	mac        stack.MACWord
 	mtu        uint32
 	vlan       uint16 // 0: no tag
 	forward    bool
@@ -62,6 +62,7 @@ type service struct {
 	scheduler sched.Scheduler
 	servers   []*server
 	gone      []*server // removed ones that are still remembered (roster.go)
+	former    totals    // of those that are forgotten
 	reject    bool      // what no server can take is answered, not dropped
 	state
 	expects bool // a data connection of FTP may go to a port that it listens on
@@ -70,7 +71,6 @@ type service struct {
 
 // serviceRecord is what of a service lasts over reloads.
 type serviceRecord struct {
-	traffic
 	noServer         counter
 	denied, overRate counter // by its defence
 	evicted          counter // of its connections, to make room for others
@@ -101,7 +101,9 @@ type server struct {
 
 // serverRecord is what of a server lasts over reloads.
 type serverRecord struct {
-	sched.Server
+	sched.Server // a cache line
+
+	traffic // another one, with open
 
 	open      atomic.Int64 // connections
 	turn      counter      // new connections begin to look for a port at the next source
@@ -110,7 +112,7 @@ type serverRecord struct {
 	judging sync.Mutex // of its thresholds, one at a time, each on the newest count: else the last word might be on an old one
 	upper   int64      // the threshold that was applied last
 
-	traffic
+	_ [48]byte // to whole lines
 }
 
 // route is a prefix and the way to it: a gateway's slot, or on-link when there is none.
@@ -122,7 +124,7 @@ type route struct {
 }
 
 func newIface(c *conf.Interface, mtu int) iface {
-	i := iface{name: c.Name, mac: c.MAC, mtu: uint32(mtu), vlan: uint16(c.VLAN), forward: c.Forward, masquerade: c.Masquerade, byRoute: c.Reply == "route"}
+	i := iface{name: c.Name, mac: stack.WordOf(c.MAC), mtu: uint32(mtu), vlan: uint16(c.VLAN), forward: c.Forward, masquerade: c.Masquerade, byRoute: c.Reply == "route"}
 	for _, p := range c.Addresses {
 		if a := stack.AddrFrom(p.Addr()); a.Is4() && i.dip4.IsZero() {
 			i.dip4 = a

@@ -52,6 +52,7 @@ func (w *worker) trunkStep(f *tap.Frame) Verdict {
 		return DropVLAN
 	}
 	w.in = w.trunk[vlan]
+	w.mac = w.view.ifaces[w.in].mac
 	return w.step(f)
 }
 

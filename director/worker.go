@@ -20,6 +20,7 @@ import (
 //	  lookAhead    what they will ask a large table for                       ahead.go
 //	  untag        on a trunk: whose interface is it?                         vlan.go
 //	  step         parse; what is it, and for whom?                           worker.go
+//	    goesOn     one more of the connection before?                         streak.go
 //	    fragment   of a datagram: the way of its first one                    fragment.go
 //	    client     to a VIP: connection, or service, scheduler, connection    client.go
 //	    server     an answer to a client, or a server's own traffic           server.go
@@ -38,14 +39,16 @@ const idle = time.Second
 
 // worker carries the frames of one queue. Its fields are its own goroutine's, but for the counters.
 type worker struct {
-	d     *Director
-	view  *view         // of this batch
-	now   time.Duration // of this batch, since the director's start
-	in    uint16        // the interface it reads; on a trunk that of the frame in hand
-	trunk *trunk        // nil: one interface, without tags
-	queue tap.Queue
-	p     stack.Packet // the frame in hand
-	conn  flow.Conn    // its connection, when it has one
+	d      *Director
+	view   *view         // of this batch
+	now    time.Duration // of this batch, since the director's start
+	in     uint16        // the interface it reads; on a trunk that of the frame in hand
+	mac    stack.MACWord // its MAC
+	trunk  *trunk        // nil: one interface, without tags
+	queue  tap.Queue
+	p      stack.Packet // the frame in hand
+	conn   flow.Conn    // its connection, when it has one
+	streak streak
 
 	outs   []out // by interface
 	merger *stack.Merger
@@ -89,7 +92,7 @@ func (w *worker) run(ctx context.Context) error {
 func (w *worker) batch(frames []tap.Frame) {
 	w.epoch.begin()
 	defer w.epoch.end()
-	w.view, w.now = w.d.view.Load(), w.d.clock()
+	w.open(w.d.view.Load(), w.d.clock())
 	if w.trunk == nil {
 		w.lookAhead(frames)
 	}
@@ -102,7 +105,19 @@ func (w *worker) batch(frames []tap.Frame) {
 	}
 	w.flush()
 	w.frames.Add(uint64(len(frames)))
-	for v, n := range w.counts {
+	w.settle()
+}
+
+// open begins a batch.
+func (w *worker) open(v *view, now time.Duration) {
+	w.view, w.now, w.streak.on = v, now, false
+	w.mac = v.ifaces[w.in].mac
+}
+
+// settle passes on what the batch in hand counted.
+func (w *worker) settle() {
+	w.tally.flush()
+	for v, n := range &w.counts {
 		if n > 0 {
 			w.d.verdicts[v].Add(uint64(n))
 			w.counts[v] = 0
@@ -129,13 +144,17 @@ func (w *worker) afterPanic() {
 
 // step decides what becomes of one frame.
 func (w *worker) step(f *tap.Frame) Verdict {
-	p, mac := &w.p, &w.view.ifaces[w.in].mac
-	if b := f.Bytes(); len(b) >= tap.EthernetLen && b[0]&1 == 0 && stack.DstMAC(b) != *mac {
+	p := &w.p
+	if b := f.Bytes(); len(b) >= tap.EthernetLen && stack.DstWord(b) != w.mac && b[0]&1 == 0 {
 		return DropOtherHost
 	}
 	if r := stack.Parse(f, p); r != stack.ReasonNone {
 		return refused(r)
 	}
+	if w.goesOn(f) {
+		return w.streak.carry(w, f)
+	}
+	w.streak.on = false
 	if p.Kind == stack.KindARP || p.Kind == stack.KindIPv6 && p.Proto == stack.ProtoICMPv6 && isND(p.ICMPType) {
 		return w.neighbour(f)
 	}

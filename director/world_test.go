@@ -184,7 +184,7 @@ func newWorld(tb testing.TB, s worldSpec) *world {
 // worker returns the worker of an interface, ready for a step.
 func (w *world) worker(iface int) *worker {
 	k := w.workers[iface*max(w.spec.queues, 1)]
-	k.view, k.now = w.view.Load(), w.clock()+w.later
+	k.open(w.view.Load(), w.clock()+w.later)
 	return k
 }
 
@@ -207,6 +207,7 @@ func (w *world) step(iface int, f tap.Frame) (Verdict, []sent) {
 		k.outs[i].batch = k.outs[i].batch[:0]
 	}
 	k.flush()
+	k.settle()
 	for _, l := range left {
 		w.checkFrame(&l.frame)
 	}

@@ -8,6 +8,22 @@ import (
 // MAC is a hardware address in wire order; the zero value means none.
 type MAC = [6]byte
 
+// MACWord is a MAC as a number: its first byte is the highest of the lower 48 bits. The path passes it on in a register, where an array of bytes would go
+// through memory piece by piece.
+type MACWord uint64
+
+// WordOf returns m as a number.
+func WordOf(m MAC) MACWord {
+	return MACWord(binary.BigEndian.Uint32(m[:]))<<16 | MACWord(binary.BigEndian.Uint16(m[4:]))
+}
+
+// MAC returns the bytes.
+func (w MACWord) MAC() (m MAC) {
+	binary.BigEndian.PutUint32(m[:], uint32(w>>16))
+	binary.BigEndian.PutUint16(m[4:], uint16(w))
+	return m
+}
+
 // Addr is an IPv4 or IPv6 address in 16 bytes, IPv4 as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2): comparable, pointer-free, and one
 // kind for both families, so that no table has twins. The zero value is ::, which no packet we forward carries.
 type Addr struct{ hi, lo uint64 }

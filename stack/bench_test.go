@@ -78,7 +78,7 @@ func BenchmarkDecTTL(b *testing.B) {
 
 func BenchmarkSetMACs(b *testing.B) {
 	by := benchSpecs[0].s.Bytes()
-	dst, src := MAC{2, 0, 0, 0, 0, 9}, MAC{2, 0, 0, 0, 0, 8}
+	dst, src := WordOf(MAC{2, 0, 0, 0, 0, 9}), WordOf(MAC{2, 0, 0, 0, 0, 8})
 	for b.Loop() {
 		SetMACs(by, dst, src)
 	}

@@ -13,10 +13,16 @@ func DstMAC(b []byte) MAC { return MAC(b[0:6]) }
 // SrcMAC returns the sender's hardware address of the frame b.
 func SrcMAC(b []byte) MAC { return MAC(b[6:12]) }
 
+// DstWord returns the same as a number.
+func DstWord(b []byte) MACWord { return MACWord(binary.BigEndian.Uint64(b[0:8]) >> 16) }
+
+// SrcWord is DstWord for the sender.
+func SrcWord(b []byte) MACWord { return MACWord(binary.BigEndian.Uint64(b[4:12]) & (1<<48 - 1)) }
+
 // SetMACs writes both hardware addresses of the frame b.
-func SetMACs(b []byte, dst, src MAC) {
-	*(*MAC)(b[0:6]) = dst
-	*(*MAC)(b[6:12]) = src
+func SetMACs(b []byte, dst, src MACWord) {
+	binary.BigEndian.PutUint64(b[0:8], uint64(dst)<<16|uint64(src)>>32)
+	binary.BigEndian.PutUint32(b[8:12], uint32(src))
 }
 
 // SetDst changes the destination to address a, of p's own family, and port. For ICMP echo the port is the identifier, and

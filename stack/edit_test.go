@@ -18,8 +18,8 @@ func TestSetMACs(t *testing.T) {
 	s := packettest.Spec{Src: client4, Dst: vip4}
 	b := s.Bytes()
 	dst, src := MAC{2, 1, 2, 3, 4, 5}, MAC{2, 6, 7, 8, 9, 10}
-	SetMACs(b, dst, src)
-	if DstMAC(b) != dst || SrcMAC(b) != src {
+	SetMACs(b, WordOf(dst), WordOf(src))
+	if DstMAC(b) != dst || SrcMAC(b) != src || DstWord(b) != WordOf(dst) || SrcWord(b) != WordOf(src) || DstWord(b).MAC() != dst {
 		t.Errorf("%x", b[:14])
 	}
 }
@@ -184,7 +184,7 @@ func TestPathAllocatesNothing(t *testing.T) {
 			p.SetDst(f.Bytes(), true, to, 8000)
 			p.SetSrc(f.Bytes(), true, from, 1)
 			p.DecTTL(f.Bytes())
-			SetMACs(f.Bytes(), SrcMAC(f.Bytes()), DstMAC(f.Bytes()))
+			SetMACs(f.Bytes(), SrcWord(f.Bytes()), DstWord(f.Bytes()))
 		})
 		if got != 0 {
 			t.Errorf("%s: parse and edits allocate %v times", fam.name, got)

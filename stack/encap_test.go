@@ -60,7 +60,7 @@ func wrapped(t *testing.T, tc *tunnelCase, s packettest.Spec, id uint16, df bool
 	if !tc.t.Wrap(&f, &p, id, df) {
 		t.Fatal("not wrapped")
 	}
-	SetMACs(f.Bytes(), MAC{2, 0, 0, 0, 0, 2}, MAC{2, 0, 0, 0, 0, 1})
+	SetMACs(f.Bytes(), WordOf(MAC{2, 0, 0, 0, 0, 2}), WordOf(MAC{2, 0, 0, 0, 0, 1}))
 	o, inner, err := packettest.Unwrap(f.Bytes()[14:])
 	if err != nil {
 		t.Fatalf("%v: %x", err, f.Bytes())

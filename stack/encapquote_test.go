@@ -36,7 +36,7 @@ func TestQuotedTunnel(t *testing.T) {
 					t.Fatalf("%d bytes quoted: %+v", n, q)
 				}
 				a := tap.NewArena(1 << 12)
-				SetMACs(e.Bytes(), MAC{2, 0, 0, 0, 0, 1}, MAC{2, 0, 0, 0, 0, 9})
+				SetMACs(e.Bytes(), WordOf(MAC{2, 0, 0, 0, 0, 1}), WordOf(MAC{2, 0, 0, 0, 0, 9}))
 				r, ok := ICMPErrorFrame(ICMPTooBig, AddrFrom(tc.inner.vip.Addr()), 1300, &e, &q, a)
 				if !ok {
 					t.Fatal("no error for the client")
@@ -99,7 +99,7 @@ func tryQuote(t *testing.T, f *tap.Frame) {
 	if !UnwrapQuote(f, at, &q) {
 		return
 	}
-	SetMACs(f.Bytes(), MAC{2, 0, 0, 0, 0, 1}, MAC{2, 0, 0, 0, 0, 9})
+	SetMACs(f.Bytes(), WordOf(MAC{2, 0, 0, 0, 0, 1}), WordOf(MAC{2, 0, 0, 0, 0, 9}))
 	src := AddrFrom(dip4)
 	if q.Kind == KindIPv6 {
 		src = AddrFrom(dip6)

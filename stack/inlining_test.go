@@ -16,7 +16,7 @@ func TestInlining(t *testing.T) {
 		t.Skipf("no compiler to ask: %v", err)
 	}
 	for _, f := range []string{
-		"DstMAC", "SrcMAC", "SetMACs", "deltaAddr", "delta16", "fold", "fold64", "patch", "patchPartial", "checkIPv4Addrs", "IsExtension",
+		"DstMAC", "SrcMAC", "DstWord", "SrcWord", "WordOf", "MACWord.MAC", "SetMACs", "deltaAddr", "delta16", "fold", "fold64", "patch", "patchPartial", "checkIPv4Addrs", "IsExtension",
 		"AddrFrom4", "AddrFrom16", "Addr.Is4", "Addr.IsZero", "Addr.Words", "Tuple.Reverse", "parseOther", "(*Packet).headersLen",
 	} {
 		if !strings.Contains(string(out), "can inline "+f+"\n") {

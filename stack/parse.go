@@ -131,8 +131,13 @@ func parseIPv4(f *tap.Frame, b []byte, p *Packet) Reason {
 	if len(b) < tap.EthernetLen+ipv4MinLen {
 		return ReasonTruncated
 	}
-	w0, w1 := binary.BigEndian.Uint64(b[14:22]), binary.BigEndian.Uint64(b[22:30])
-	w2 := binary.BigEndian.Uint32(b[30:34])
+	ip := b[tap.EthernetLen:][:ipv4MinLen]
+	if ip[0] > ipv4Plain {
+		if r := checkIPv4Options(b[tap.EthernetLen:]); r != ReasonNone {
+			return r
+		}
+	}
+	w0, w1, w2 := binary.BigEndian.Uint64(ip), binary.BigEndian.Uint64(ip[8:]), binary.BigEndian.Uint32(ip[16:])
 	hdrLen, end := int(w0>>56&15)*4, tap.EthernetLen+int(w0>>32&0xffff)
 	if w0>>60 != 4 || hdrLen < ipv4MinLen || end < tap.EthernetLen+hdrLen {
 		return ReasonIPv4Header
@@ -140,15 +145,11 @@ func parseIPv4(f *tap.Frame, b []byte, p *Packet) Reason {
 	if end > len(b) {
 		return ReasonTruncated
 	}
-	if hdrLen > ipv4MinLen {
-		if r := checkIPv4Options(b[tap.EthernetLen:][:hdrLen]); r != ReasonNone {
-			return r
-		}
-	} else if s, c := bits.Add64(w0, w1, 0); fold64(s, c+uint64(w2)) != 0xffff {
+	if hdrLen == ipv4MinLen && !sumOK(w0, w1, w2) {
 		return ReasonIPv4Checksum
 	}
-	if r := checkIPv4Addrs(uint32(w1), w2); r != ReasonNone {
-		return r
+	if martian[w1>>24&0xff]&martianSource|martian[w2>>24]&martianDest != 0 || uint32(w1) == w2 || uint32(w1) == ^uint32(0) {
+		return checkIPv4Addrs(uint32(w1), w2)
 	}
 	p.TTL, p.Proto = uint8(w1>>56), uint8(w1>>48)
 	p.Src.lo, p.Dst.lo = v4Prefix|w1&0xffffffff, v4Prefix|uint64(w2)
@@ -161,6 +162,9 @@ func parseIPv4(f *tap.Frame, b []byte, p *Packet) Reason {
 	if w0&(ipv4MF|ipv4OffsetMask) != 0 {
 		return p.parseFragment(f, b, int(w0&ipv4OffsetMask)*8, w0&ipv4MF != 0)
 	}
+	if p.Proto == ProtoTCP && f.Plain() {
+		return p.parseTCP(b[p.L4:])
+	}
 	return p.parseL4(b, &f.Header)
 }
 
@@ -172,9 +176,17 @@ func trim(f *tap.Frame, n int) {
 	}
 }
 
-// checkIPv4Options takes a header with options. It verifies the checksum and walks the options: lying lengths are refused, and
-// source routes, which would take a packet past our decision (RFC 7126 sections 4.3 and 4.4).
+// ipv4Plain is the first byte of a header without options.
+const ipv4Plain = 0x45
+
+// checkIPv4Options takes a packet with options, if its header is whole. It verifies the checksum and walks the options: lying lengths are refused,
+// and source routes, which would take a packet past our decision (RFC 7126 sections 4.3 and 4.4).
 func checkIPv4Options(ip []byte) Reason {
+	hdrLen, total := ipv4HeaderLen(ip), int(binary.BigEndian.Uint16(ip[2:]))
+	if ip[0]>>4 != 4 || hdrLen > total || total > len(ip) {
+		return ReasonNone // parseIPv4 says what is wrong
+	}
+	ip = ip[:hdrLen]
 	if !ipv4ChecksumOK(ip) {
 		return ReasonIPv4Checksum
 	}
@@ -193,6 +205,29 @@ func checkIPv4Options(ip []byte) Reason {
 	}
 	return ReasonNone
 }
+
+// sumOK reports whether the 20 bytes of an IPv4 header sum up to zero: whether their sum is a multiple of 0xffff, which the sum of 64-bit words with the carry
+// taken round is as well. (It is not 0 itself, for the version is not.)
+func sumOK(w0, w1 uint64, w2 uint32) bool {
+	s, c := bits.Add64(w0, w1, 0)
+	s, c = bits.Add64(s, uint64(w2), c)
+	return (s+c)%0xffff == 0
+}
+
+// martian marks the first bytes of addresses that checkIPv4Addrs refuses.
+var martian = func() (m [256]uint8) {
+	for i := range m {
+		if i == 0 || i == 127 || i>>4 == 14 {
+			m[i] |= martianSource
+		}
+		if i == 0 || i == 127 {
+			m[i] |= martianDest
+		}
+	}
+	return m
+}()
+
+const martianSource, martianDest = 1, 2
 
 // checkIPv4Addrs refuses what no wire may carry (RFC 1122 section 3.2.1.3): as a source "this network", loopback, multicast and
 // broadcast; as a destination the first two.
@@ -256,15 +291,16 @@ func (p *Packet) parseTCP(l4 []byte) Reason {
 	if len(l4) < tcpMinLen {
 		return p.cutShort(ReasonTCPHeader)
 	}
-	hdrLen := uint16(l4[12]>>4) * 4
+	ports, word := binary.BigEndian.Uint32(l4), binary.BigEndian.Uint16(l4[12:])
+	hdrLen := word >> 12 * 4
 	if hdrLen < tcpMinLen {
 		return ReasonTCPHeader
 	}
 	if int(hdrLen) > len(l4) {
 		return p.cutShort(ReasonTCPHeader)
 	}
-	p.SrcPort, p.DstPort = binary.BigEndian.Uint16(l4), binary.BigEndian.Uint16(l4[2:])
-	p.TCPFlags, p.Event = l4[13], l4[13]
+	p.SrcPort, p.DstPort = uint16(ports>>16), uint16(ports)
+	p.TCPFlags, p.Event = uint8(word), uint8(word)
 	p.HasPorts, p.L4Len, p.csum = true, hdrLen, p.L4+tcpCsumOff
 	return ReasonNone
 }

@@ -59,6 +59,9 @@ func parseIPv6(f *tap.Frame, b []byte, p *Packet) Reason {
 	if p.Src.IsZero() && !p.mayLackSource() {
 		return ReasonMartianSource
 	}
+	if p.Proto == ProtoTCP && f.Plain() {
+		return p.parseTCP(b[p.L4:])
+	}
 	return p.parseL4(b, &f.Header)
 }
 

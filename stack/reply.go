@@ -109,7 +109,7 @@ func (p *Packet) newReply(a *tap.Arena, b []byte, src Addr, proto uint8, n int) 
 		return r, nil, false
 	}
 	rb := r.Bytes()
-	SetMACs(rb, SrcMAC(b), DstMAC(b))
+	SetMACs(rb, SrcWord(b), DstWord(b))
 	copy(rb[12:14], b[12:14])
 	ip := rb[tap.EthernetLen:][:ipLen]
 	clear(ip)

@@ -280,7 +280,7 @@ func checkTranslate(t *testing.T, f tap.Frame, p Packet) {
 			}
 			return
 		}
-		SetMACs(f.Bytes(), MAC{2}, MAC{2})
+		SetMACs(f.Bytes(), WordOf(MAC{2}), WordOf(MAC{2}))
 		again := mustParse(t, &f)
 		if p.Kind == KindIPv6 {
 			again.DF = p.DF

@@ -94,7 +94,7 @@ func checkErrorAcross(t *testing.T, c icmpCase, about packettest.Spec, fam, othe
 	} else if !ok {
 		return
 	}
-	SetMACs(f.Bytes(), MAC{2}, MAC{2})
+	SetMACs(f.Bytes(), WordOf(MAC{2}), WordOf(MAC{2}))
 	if again := mustParse(t, &f); again.Tuple != p.Tuple || again.L4 != p.L4 || again.L3Len != p.L3Len || again.csum != p.csum || again.Kind != p.Kind {
 		t.Errorf("says of itself %+v\nis %+v", p, again)
 	}
@@ -148,7 +148,7 @@ func TestErrorAcrossQuotes(t *testing.T) {
 			if !p.Inner(f.Bytes(), &q) || !e.Translate(&f, &p, &q) {
 				t.Fatal("not translated")
 			}
-			SetMACs(f.Bytes(), MAC{2}, MAC{2})
+			SetMACs(f.Bytes(), WordOf(MAC{2}), WordOf(MAC{2}))
 			again := mustParse(t, &f)
 			if !ChecksumOK(&f, &again) || !again.Inner(f.Bytes(), &inner) || inner.Src != AddrFrom(other.client.Addr()) || inner.SrcPort != other.client.Port() {
 				t.Fatalf("quotes %+v: %x", inner, f.Bytes())
@@ -202,7 +202,7 @@ func checkErrorTranslate(t *testing.T, f tap.Frame, p Packet) {
 		}
 		return
 	}
-	SetMACs(f.Bytes(), MAC{2}, MAC{2})
+	SetMACs(f.Bytes(), WordOf(MAC{2}), WordOf(MAC{2}))
 	again := mustParse(t, &f)
 	if !ChecksumOK(&f, &again) || !again.Inner(f.Bytes(), &inner) || inner.Src != e.Quoted.Src || inner.DstPort != e.Quoted.DstPort {
 		t.Fatalf("translated to %+v about %+v\n%x", again, inner, f.Bytes())

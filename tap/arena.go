@@ -49,7 +49,8 @@ func (a *Arena) Frame(n int) (Frame, bool) {
 	a.last = a.used
 	end := a.used + Headroom + n
 	a.used = alignUp(end)
-	return Frame{buf: a.mem[a.last:end:end], off: Headroom}, true
+	buf := a.mem[a.last:end:end]
+	return Frame{buf: buf, b: buf[Headroom:]}, true
 }
 
 // giveBack cuts f, the frame handed out last, to n bytes and takes the rest back: a read is offered room for the largest
@@ -57,6 +58,7 @@ func (a *Arena) Frame(n int) (Frame, bool) {
 func (a *Arena) giveBack(f *Frame, n int) {
 	end := Headroom + n
 	f.buf = f.buf[:end:end]
+	f.b = f.buf[Headroom:]
 	a.used = a.last + alignUp(end)
 }
 

@@ -19,8 +19,8 @@ func TestArenaProperties(t *testing.T) {
 				if addr(f.Bytes())%arenaAlign != 0 {
 					t.Fatalf("frame %d is at %#x", i, addr(f.Bytes()))
 				}
-				if f.off != Headroom || cap(f.buf) != len(f.buf) {
-					t.Fatalf("frame %d: headroom %d, capacity %d of %d", i, f.off, cap(f.buf), len(f.buf))
+				if f.off() != Headroom || cap(f.buf) != len(f.buf) {
+					t.Fatalf("frame %d: headroom %d, capacity %d of %d", i, f.off(), cap(f.buf), len(f.buf))
 				}
 				for _, b := range f.buf {
 					if b != byte(i) {

@@ -42,10 +42,10 @@ type Header struct {
 }
 
 // Partial reports whether the L4 checksum is still to be completed.
-func (h Header) Partial() bool { return h.Flags&FlagNeedsCsum != 0 }
+func (h *Header) Partial() bool { return h.Flags&FlagNeedsCsum != 0 }
 
 // Super reports whether the frame is a superpacket: several segments in one.
-func (h Header) Super() bool { return h.GSOType != GSONone }
+func (h *Header) Super() bool { return h.GSOType != GSONone }
 
 // unfinished reports whether the frame needs its header to be understood: a device without headers must not send it.
 func (h Header) unfinished() bool { return h.Partial() || h.Super() }
@@ -98,32 +98,39 @@ func (h Header) refusal(n int) string {
 type Frame struct {
 	Header Header
 	buf    []byte // the whole buffer, headroom included
-	off    int    // where the frame starts in buf
+	b      []byte // the end of it: the frame
 }
 
 // NewFrame returns a frame of its own memory that holds a copy of b behind Headroom bytes.
 func NewFrame(h Header, b []byte) Frame {
 	buf := make([]byte, Headroom+len(b))
 	copy(buf[Headroom:], b)
-	return Frame{Header: h, buf: buf, off: Headroom}
+	return Frame{Header: h, buf: buf, b: buf[Headroom:]}
 }
 
 // Bytes returns the frame from its Ethernet header to its last byte: the frame's own bytes, not a copy.
-func (f *Frame) Bytes() []byte { return f.buf[f.off:] }
+func (f *Frame) Bytes() []byte { return f.b }
+
+// Plain reports whether the frame is an ordinary one: there is nothing to complete in it and nothing to cut.
+func (f *Frame) Plain() bool { return (f.Header.Flags|f.Header.GSOType)&^FlagDataValid == 0 }
 
 // Len is the number of bytes in the frame.
-func (f *Frame) Len() int { return len(f.buf) - f.off }
+func (f *Frame) Len() int { return len(f.b) }
+
+// off is where the frame starts in buf.
+func (f *Frame) off() int { return len(f.buf) - len(f.b) }
 
 // Trim cuts the frame to its first n bytes; n is at most Len.
-func (f *Frame) Trim(n int) { f.buf = f.buf[:f.off+n] }
+func (f *Frame) Trim(n int) { f.buf, f.b = f.buf[:f.off()+n], f.b[:n] }
 
 // Prepend moves the start of the frame n bytes into the headroom (n < 0: out of it, into the frame).
 // It reports false, and changes nothing, when fewer than HeaderLen bytes of headroom would remain.
 func (f *Frame) Prepend(n int) bool {
-	if f.off-n < HeaderLen || f.off-n > len(f.buf) {
+	off := f.off() - n
+	if off < HeaderLen || off > len(f.buf) {
 		return false
 	}
-	f.off -= n
+	f.b = f.buf[off:]
 	return true
 }
 
@@ -132,7 +139,7 @@ func (f *Frame) Clone() Frame { return NewFrame(f.Header, f.Bytes()) }
 
 // wire encodes the virtio header in front of the frame and returns both: what a TAP with IFF_VNET_HDR reads and writes.
 func (f *Frame) wire() []byte {
-	b := f.buf[f.off-HeaderLen:]
+	b := f.buf[f.off()-HeaderLen:]
 	f.Header.encode(b)
 	return b
 }

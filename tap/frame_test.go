@@ -121,7 +121,7 @@ func TestFrame(t *testing.T) {
 	}
 	for _, n := range []int{-5, Headroom, Headroom - HeaderLen + 3} {
 		if f.Prepend(n) {
-			t.Errorf("Prepend(%d) of %q with %d bytes before it", n, f.Bytes(), f.off)
+			t.Errorf("Prepend(%d) of %q with %d bytes before it", n, f.Bytes(), f.off())
 		}
 	}
 	if !f.Prepend(Headroom - HeaderLen + 2) {

@@ -46,7 +46,7 @@ func TestMemoryBothWays(t *testing.T) {
 	if err != nil || len(frames) != 2 || frames[0].Len() != 60000 || frames[0].Header != super.Header || frames[0].Bytes()[0] != 7 {
 		t.Fatalf("%d frames, %v", len(frames), err)
 	}
-	if frames[0].off < Headroom || cap(frames[0].buf) != len(frames[0].buf) {
+	if frames[0].off() < Headroom || cap(frames[0].buf) != len(frames[0].buf) {
 		t.Error("not as the real queue's frames")
 	}
 	if n := d.Queues[1].Write([]*Frame{&frames[0], &frames[1]}); n != 2 {

@@ -41,11 +41,17 @@ const (
 	Reply
 )
 
-// Hop is where packets to the client leave: the interface and MAC its last packet came from.
-type Hop struct {
-	MAC   stack.MAC
-	Iface uint16
-}
+// Hop is where packets to the client leave: the interface and MAC its last packet came from. One word, which is compared and copied as such.
+type Hop struct{ word uint64 }
+
+// HopTo returns the Hop of an interface and a MAC there.
+func HopTo(iface uint16, mac stack.MACWord) Hop { return Hop{uint64(mac)<<16 | uint64(iface)} }
+
+// MAC is the client's, or that of the last router before us.
+func (h Hop) MAC() stack.MACWord { return stack.MACWord(h.word >> 16) }
+
+// Iface is the interface.
+func (h Hop) Iface() uint16 { return uint16(h.word) }
 
 // Conn is one connection: the tuple as the client sends it (Client -> Virtual), and as the server gets it (Local -> Server).
 // With NAT, DR and TUN Local is Client; with DR and TUN Server's port is Virtual's, and with TUN its family may differ; with Masquerade Server is

@@ -19,14 +19,14 @@ import (
 // entry is a connection in the table.
 type entry struct {
 	addrs    [2][8]byte // by Direction, the IPv4 addresses in wire order: client's end, other end
-	ports    [2]uint32  // by Direction, client's end << 16 | other end
-	hash     [2]uint32  // by Direction, of the tuple: its place in the index
-	wide     uint32     // cell of the wide addresses; 0 = IPv4
+	hop      Hop
+	ports    [2]uint32 // by Direction, client's end << 16 | other end
+	hash     [2]uint32 // by Direction, of the tuple: its place in the index
+	wide     uint32    // cell of the wide addresses; 0 = IPv4
 	server   uint32
 	deadline uint32 // tick at which it ends
 	next     uint32 // the wheel's list, or the shard's free list
 	prev     uint32 // the wheel's list
-	hop      Hop
 	proto    uint8
 	method   Method
 	state    State

@@ -30,7 +30,7 @@ const (
 	worlds  = 8 // what servers reach by masquerading
 )
 
-var aHop = Hop{MAC: stack.MAC{2, 0, 0, 0, 0, 9}, Iface: 3}
+var aHop = HopTo(3, stack.WordOf(stack.MAC{2, 0, 0, 0, 0, 9}))
 
 // conn is a connection of client n to a service on port 80 at server 0, ready for Insert.
 func (f family) conn(m Method, proto uint8, n int) Conn {

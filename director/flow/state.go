@@ -135,6 +135,11 @@ func viewOf(d Direction, m Marks) view {
 	return input
 }
 
+// Settled reports whether a packet with this event in direction d, would change nothing of c, of which Touch has just told.
+func (c *Conn) Settled(d Direction, event uint8) bool {
+	return c.State.next(c.Proto, viewOf(d, c.Marks), event) == c.State && !(d == Forward && c.State.reopens(c.Proto, event))
+}
+
 // first returns the state that a connection of protocol proto has before its first packet.
 func first(proto uint8) State {
 	if proto == stack.ProtoSCTP {

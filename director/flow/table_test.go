@@ -17,7 +17,7 @@ func TestTouchFindsBothDirections(t *testing.T) {
 			}
 			var got Conn
 			k := c.Tuple(Forward)
-			hop := Hop{MAC: stack.MAC{2, 1}, Iface: 7}
+			hop := HopTo(7, stack.WordOf(stack.MAC{2, 1}))
 			if r := table.Touch(&k, Forward, stack.ACK, hop, 0, &got); r != Found {
 				t.Fatalf("method %d forward: %v", m, r)
 			}
@@ -31,7 +31,7 @@ func TestTouchFindsBothDirections(t *testing.T) {
 				want = Miss
 			}
 			got = Conn{}
-			if r := table.Touch(&k, Reply, stack.ACK, Hop{Iface: 99}, 0, &got); r != want {
+			if r := table.Touch(&k, Reply, stack.ACK, HopTo(99, 0), 0, &got); r != want {
 				t.Fatalf("method %d reply: %v", m, r)
 			}
 			if want == Found && got != c {

@@ -203,7 +203,7 @@ func (p *pair) touch() string {
 			break
 		}
 	}
-	k, hop := c.Tuple(d), Hop{Iface: uint16(p.rng.IntN(9))}
+	k, hop := c.Tuple(d), HopTo(uint16(p.rng.IntN(9)), 0)
 	var got, want Conn
 	r := p.table.Touch(&k, d, flags, hop, p.now, &got)
 	if w := p.twin.touch(k, d, flags, hop, p.now, &want); w != r || got != want {

@@ -53,7 +53,7 @@ func ethernet(dst, src byte, payload string) *tap.Frame {
 	b := make([]byte, tap.EthernetLen, tap.EthernetLen+len(payload))
 	b[0], b[6], b[5], b[11] = 2, 2, dst, src
 	if dst == 0xff {
-		stack.SetMACs(b, stack.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, stack.SrcMAC(b))
+		stack.SetMACs(b, 1<<48-1, stack.SrcWord(b))
 	}
 	f := tap.NewFrame(tap.Header{}, append(b, payload...))
 	return &f

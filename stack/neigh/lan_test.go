@@ -139,7 +139,7 @@ func (l *lan) answer(iface int, addr netip.Addr, mac stack.MAC) {
 // wantMAC checks what the path would be told.
 func (l *lan) wantMAC(s Slot, want stack.MAC) {
 	l.t.Helper()
-	if got, ok := l.MAC(s); got != want || ok != (want != stack.MAC{}) {
+	if got, ok := l.MAC(s); got.MAC() != want || ok != (want != stack.MAC{}) {
 		l.t.Fatalf("MAC(%d) = %x, %v; want %x", s, got, ok, want)
 	}
 }

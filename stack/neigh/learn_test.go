@@ -232,7 +232,7 @@ func FuzzSnoop(f *testing.F) {
 			l.wantMAC(s, stack.MAC{})
 		}
 		for _, s := range learned {
-			if m, ok := l.MAC(s); ok && !l.believable(m) {
+			if m, ok := l.MAC(s); ok && !l.believable(m.MAC()) {
 				t.Fatalf("learned %x", m)
 			}
 		}

@@ -34,7 +34,6 @@
 package neigh
 
 import (
-	"encoding/binary"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -108,22 +107,18 @@ func or[T int | time.Duration](v, def T) T {
 // Slot names a next hop. The zero Slot is none: it never has a MAC and takes no frames.
 type Slot uint32
 
-// A slot's word: the MAC in the low 48 bits, first byte lowest, so that taking it out is one store; and these three bits.
+// A slot's word: the MAC in the low 48 bits, as a stack.MACWord; and these three bits.
 const (
 	wordValid  = 1 << 63 // the MAC may be used
 	wordUsed   = 1 << 62 // it was, since the last proof
 	wordFailed = 1 << 61 // there is none: the next hop, a pinned one, was asked and did not answer; until it does
+
+	macBits = 1<<48 - 1
 )
 
-func word(m stack.MAC) uint64 {
-	return wordValid | uint64(binary.LittleEndian.Uint32(m[:])) | uint64(binary.LittleEndian.Uint16(m[4:]))<<32
-}
+func word(m stack.MAC) uint64 { return wordValid | uint64(stack.WordOf(m)) }
 
-func wordMAC(w uint64) (m stack.MAC) {
-	binary.LittleEndian.PutUint32(m[:], uint32(w))
-	binary.LittleEndian.PutUint16(m[4:], uint16(w>>32))
-	return m
-}
+func wordMAC(w uint64) stack.MAC { return stack.MACWord(w & macBits).MAC() }
 
 // key is what a slot stands for: pointer-free, so the collector does not look into the map.
 type key struct {
@@ -177,19 +172,19 @@ func (r *Resolver) now() time.Duration { return r.o.Now().Sub(r.epoch) }
 
 // MAC returns where to send for s; false while that is not known. It is the path of every packet: one atomic load, and a
 // write only for the first packet after a proof.
-func (r *Resolver) MAC(s Slot) (stack.MAC, bool) {
+func (r *Resolver) MAC(s Slot) (stack.MACWord, bool) {
 	if uint64(s) >= uint64(len(r.words)) {
-		return stack.MAC{}, false
+		return 0, false
 	}
 	w := r.words[s].Load()
 	if w&wordValid == 0 {
-		return stack.MAC{}, false
+		return 0, false
 	}
 	if w&wordUsed == 0 {
 		// The word may have changed since: then the new MAC counts as used, which it is about to be.
 		r.words[s].Or(wordUsed)
 	}
-	return wordMAC(w), true
+	return stack.MACWord(w & macBits), true
 }
 
 // Pin returns the slot of a next hop that the configuration names; the same interface and address give the same slot. A

@@ -18,7 +18,7 @@ func (r *Resolver) Park(s Slot, f *tap.Frame) bool {
 	if m, ok := r.MAC(s); ok {
 		iface := r.entries[s].iface
 		r.mu.Unlock()
-		r.release(iface, m, []tap.Frame{f.Clone()})
+		r.release(iface, m.MAC(), []tap.Frame{f.Clone()})
 		return true
 	}
 	q, ask, ok := r.parkLocked(s, f)
