@@ -108,7 +108,7 @@ fmt: ## format all Go files
 cross: ## build for the other systems (the results are thrown away), and vet for each system
 	@for target in linux/amd64 linux/arm64 darwin/arm64 darwin/amd64 windows/amd64; do \
 		echo "build $$target"; \
-		CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} $(GO) build -o /dev/null . ; \
+		CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} $(GO) build -pgo=off -o /dev/null . ; \
 	done
 	@for system in darwin windows; do \
 		echo "vet $$system"; CGO_ENABLED=0 GOOS=$$system $(GO) vet ./... ; \

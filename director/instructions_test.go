@@ -3,6 +3,7 @@
 package director
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -110,8 +111,10 @@ func startStepper(t *testing.T) *stepper {
 	s.cmd.Env = append(os.Environ(), steppedEnv+"=1", "GOGC=off", "GODEBUG=asyncpreemptoff=1")
 	s.cmd.Stderr = os.Stderr
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
-	if err := s.cmd.Start(); err != nil {
-		t.Fatalf("to count instructions needs the right to trace a child: %v", err)
+	if err := s.cmd.Start(); errors.Is(err, syscall.EPERM) {
+		t.Skipf("counting instructions needs the right to trace a child: %v", err)
+	} else if err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.cmd.Process.Kill() })
 	s.stopped(s.cmd.Process.Pid)
