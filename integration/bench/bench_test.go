@@ -97,7 +97,7 @@ func TestMillion(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o.million = 20_000
+		o.million, o.churnShare = 20_000, 0.01
 		p, _ := peerOf(c.peer)
 		got, failed := o.once(t.Context(), p, c.family)
 		if len(failed) > 0 || got[figureChurn] <= 0 || got[figureMillion] <= 0 || got[figureMemoryMil] <= 0 {

@@ -58,9 +58,6 @@ func (l *lab) measureMillion(ctx context.Context, got map[string]float64) []fail
 	return nil
 }
 
-// churnShare is how much of churnRate must have come for the figure to count: a sender that is late sends at once what it owes.
-const churnShare = 0.9
-
 // churnHost is the host number of the address that connections come from which come and go.
 const churnHost = 3
 
@@ -82,7 +79,7 @@ func (l *lab) churn(ctx context.Context) (float64, error) {
 	}
 	after, err := l.connections(ctx)
 	came := float64(after.made - before.made)
-	if seconds := (l.o.warm + millionSpans*l.o.span).Seconds(); err == nil && came < churnShare*churnRate*seconds {
+	if seconds := (l.o.warm + millionSpans*l.o.span).Seconds(); err == nil && came < l.o.churnShare*churnRate*seconds {
 		err = fmt.Errorf("only %.0f connections a second came, not %d", came/seconds, churnRate)
 	}
 	return figures[figureChurn], err
