@@ -30,12 +30,13 @@ func churn(from netip.Addr, to netip.AddrPort, end time.Time) error {
 	}
 	block := newRawBlock()
 	start := time.Now()
+	first := int(start.UnixNano() / int64(time.Second/churnRate)) // ports go on with the clock, so that what came is not met again soon
 	for i := 0; time.Now().Before(end); i += churnBatch {
 		pause := unix.NsecToTimespec(int64(time.Until(start.Add(time.Duration(i) * time.Second / churnRate))))
 		if pause.Nano() > 0 {
 			unix.Nanosleep(&pause, nil)
 		}
-		if err := block.send(fd, i, churnBatch, write); err != nil {
+		if err := block.send(fd, first+i, churnBatch, write); err != nil {
 			return fmt.Errorf("churn: %w", err)
 		}
 	}
