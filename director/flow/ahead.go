@@ -16,6 +16,7 @@ import (
 type Ahead struct {
 	hints [aheadMax]hint
 	n     int
+	wide  bool // some of them are not IPv4: their addresses are a third line
 }
 
 const (
@@ -27,6 +28,7 @@ const (
 type hint struct {
 	hash  uint32
 	shard uint8
+	dir   Direction
 }
 
 // Pays reports whether the table is so large that looking ahead saves more than it costs.
@@ -43,7 +45,8 @@ func (a *Ahead) Add(t *Table, k *stack.Tuple, d Direction) {
 	s.mu.Lock()
 	s.index.fetchDir(key.hash)
 	s.mu.Unlock()
-	a.hints[a.n] = hint{key.hash, key.shard}
+	a.hints[a.n] = hint{key.hash, key.shard, d}
+	a.wide = a.wide || !key.narrow
 	a.n++
 }
 
@@ -64,5 +67,23 @@ func (a *Ahead) Fetch(t *Table) {
 		}
 		s.mu.Unlock()
 	}
-	a.n = 0
+	if a.wide {
+		a.fetchWide(t)
+	}
+	a.n, a.wide = 0, false
+}
+
+// fetchWide fetches the addresses of entries that have come meanwhile.
+func (a *Ahead) fetchWide(t *Table) {
+	for _, h := range a.hints[:a.n] {
+		s := &t.shards[h.shard]
+		s.mu.Lock()
+		b, tag := s.index.look(h.hash)
+		for set := b.match(tag); set != 0; set &= set - 1 {
+			if e := t.entries.at(b.refs[slotOf(set)].cell()); e.hash[h.dir&1] == h.hash && e.wide != 0 {
+				prefetch(unsafe.Pointer(t.wides.at(e.wide)))
+			}
+		}
+		s.mu.Unlock()
+	}
 }
