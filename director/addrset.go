@@ -31,7 +31,7 @@ type addrRole struct {
 // newAddrSet builds the set; the zero Addr is never in it.
 func newAddrSet(roles map[stack.Addr]role) addrSet {
 	size := 8
-	for size < 2*len(roles) {
+	for size < 4*len(roles) {
 		size *= 2
 	}
 	s := addrSet{shift: uint(64 - bits.Len(uint(size-1))), slots: make([]addrRole, size)}
