@@ -11,16 +11,16 @@ import (
 	"tapdirector/stack/packettest"
 )
 
-// flooded has a small table, and hardly any answers of its own.
+// flooded has a small table, and hardly any answers of its own. (A newcomer takes the place of one in its own shard, so that each should have some.)
 func flooded(s *integration.Spec, _ *integration.Plan) {
-	s.Extra = "[limits]\nconnections = 1000\nicmp_rate = 1\n"
+	s.Extra = "[limits]\nconnections = 4000\nicmp_rate = 1\n"
 }
 
 // checkFlood: while a flood of SYNs from forged sources keeps the table full, a connection that was there lives on, and new ones are made.
 func checkFlood(t *testing.T, e *labEnv) {
 	old := e.client(t, e.from(), e.VIP())
 	before := who(t, old)
-	e.flood(t, 2500)
+	e.flood(t, 5000)
 	if sum(e, "connections_evicted") == 0 {
 		t.Error("nothing was evicted")
 	}
