@@ -112,7 +112,7 @@ func NewFrame(h Header, b []byte) Frame {
 func (f *Frame) Bytes() []byte { return f.b }
 
 // Plain reports whether the frame is an ordinary one: there is nothing to complete in it and nothing to cut.
-func (f *Frame) Plain() bool { return (f.Header.Flags|f.Header.GSOType)&^FlagDataValid == 0 }
+func (f *Frame) Plain() bool { return f.Header.Flags&^FlagDataValid|f.Header.GSOType == 0 }
 
 // Len is the number of bytes in the frame.
 func (f *Frame) Len() int { return len(f.b) }
