@@ -27,23 +27,18 @@ func RSTFrame(f *tap.Frame, p *Packet, a *tap.Arena) (tap.Frame, bool) {
 	if p.Proto != ProtoTCP || !p.HasPorts || p.Fragment || p.TCPFlags&RST != 0 || p.toGroup(b) {
 		return tap.Frame{}, false
 	}
-	r, l4, ok := p.newReply(a, b, p.Dst, ProtoTCP, tcpMinLen)
+	r, l4, ok := p.newTCPReply(a, b, tcpMinLen, RST)
 	if !ok {
 		return r, false
 	}
 	in := b[p.L4:]
-	clear(l4)
-	binary.BigEndian.PutUint16(l4, p.DstPort)
-	binary.BigEndian.PutUint16(l4[2:], p.SrcPort)
-	l4[12], l4[13] = tcpMinLen/4<<4, RST
 	if p.TCPFlags&ACK != 0 {
 		copy(l4[4:8], in[8:12])
 	} else {
 		l4[13] |= ACK
 		binary.BigEndian.PutUint32(l4[8:], binary.BigEndian.Uint32(in[4:])+p.segmentLen())
 	}
-	t := Packet{Kind: p.Kind, Tuple: Tuple{Src: p.Dst, Dst: p.Src, Proto: ProtoTCP}}
-	t.setL4Checksum(l4, tcpCsumOff)
+	p.sumTCPReply(l4)
 	return r, true
 }
 
@@ -59,25 +54,38 @@ func ACKFrame(f *tap.Frame, p *Packet, ack uint32, window uint16, a *tap.Arena) 
 	if stamps > 0 && b[stamps-1] == 10 {
 		n += 12
 	}
-	r, l4, ok := p.newReply(a, b, p.Dst, ProtoTCP, n)
+	r, l4, ok := p.newTCPReply(a, b, n, ACK)
 	if !ok {
 		return r, false
 	}
-	clear(l4)
-	binary.BigEndian.PutUint16(l4, p.DstPort)
-	binary.BigEndian.PutUint16(l4[2:], p.SrcPort)
 	copy(l4[4:8], b[p.L4+8:])
 	binary.BigEndian.PutUint32(l4[8:], ack)
-	l4[12], l4[13] = uint8(n/4)<<4, ACK
 	binary.BigEndian.PutUint16(l4[14:], window)
 	if n > tcpMinLen {
 		copy(l4[20:], []byte{tcpOptNop, tcpOptNop, tcpOptTimestamps, 10})
 		copy(l4[24:28], b[stamps+4:])
 		copy(l4[28:32], b[stamps:])
 	}
+	p.sumTCPReply(l4)
+	return r, true
+}
+
+// newTCPReply starts a segment with a header of n bytes and these flags from the receiver of frame b to its sender: numbers, window and checksum are zero.
+func (p *Packet) newTCPReply(a *tap.Arena, b []byte, n int, flags uint8) (r tap.Frame, l4 []byte, ok bool) {
+	if r, l4, ok = p.newReply(a, b, p.Dst, ProtoTCP, n); !ok {
+		return r, nil, false
+	}
+	clear(l4)
+	binary.BigEndian.PutUint16(l4, p.DstPort)
+	binary.BigEndian.PutUint16(l4[2:], p.SrcPort)
+	l4[12], l4[13] = uint8(n/4)<<4, flags
+	return r, l4, true
+}
+
+// sumTCPReply finishes it.
+func (p *Packet) sumTCPReply(l4 []byte) {
 	t := Packet{Kind: p.Kind, Tuple: Tuple{Src: p.Dst, Dst: p.Src, Proto: ProtoTCP}}
 	t.setL4Checksum(l4, tcpCsumOff)
-	return r, true
 }
 
 // segmentLen is SEG.LEN of RFC 9293: payload, SYN and FIN.
