@@ -8,7 +8,7 @@ import (
 
 // Looking ahead.
 //
-// In a table that no cache holds, a packet waits for memory three times, one after the other: for where its bucket of the index is, for that, and for its entry. A worker has
+// In a table that no cache holds, a packet waits for memory twice, one after the other: for its bucket of the index, and for its entry. A worker has
 // up to 64 packets in hand, whose waits do not depend on each other. So it tells all their tuples first, and then looks them up: the
 // lines come side by side while it goes on. Nothing but time depends on it.
 
@@ -32,9 +32,9 @@ type hint struct {
 }
 
 // Pays reports whether the table is so large that looking ahead saves more than it costs.
-func (t *Table) Pays() bool { return t.live.Load() >= aheadFloor }
+func (t *Table) Pays() bool { return t.live.conns() >= aheadFloor }
 
-// Add notes a tuple that is going to be looked up in direction d. More than fit are left out.
+// Add notes a tuple that is going to be looked up in direction d, and fetches its bucket. More than fit are left out.
 func (a *Ahead) Add(t *Table, k *stack.Tuple, d Direction) {
 	if a.n == aheadMax {
 		return
@@ -43,21 +43,15 @@ func (a *Ahead) Add(t *Table, k *stack.Tuple, d Direction) {
 	t.hash.key(&key, k, d)
 	s := &t.shards[key.shard]
 	s.mu.Lock()
-	s.index.fetchDir(key.hash)
+	s.index.fetch(key.hash)
 	s.mu.Unlock()
 	a.hints[a.n] = hint{key.hash, key.shard, d}
 	a.wide = a.wide || !key.narrow
 	a.n++
 }
 
-// Fetch fetches the buckets and the entries of all tuples that were added, and forgets them.
+// Fetch fetches the entries of all tuples that were added, and forgets them.
 func (a *Ahead) Fetch(t *Table) {
-	for _, h := range a.hints[:a.n] {
-		s := &t.shards[h.shard]
-		s.mu.Lock()
-		s.index.fetch(h.hash)
-		s.mu.Unlock()
-	}
 	for _, h := range a.hints[:a.n] {
 		s := &t.shards[h.shard]
 		s.mu.Lock()

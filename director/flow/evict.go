@@ -62,7 +62,7 @@ func (t *Table) evict(s *shard, now uint32) bool {
 	if t.evicted == nil || t.spares.Load() || !s.evictable() {
 		return false
 	}
-	buckets := s.index.size + s.index.split
+	buckets := s.index.buckets()
 	f := hunt{now: now}
 	for n := min(evictLook, buckets); n > 0 && f.looked < evictLook && f.halfOpen < evictSample; n-- {
 		s.hand = (s.hand + 1) % buckets

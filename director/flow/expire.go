@@ -22,10 +22,7 @@ func (t *Table) Expire(now time.Duration) (expired int) {
 			busy = busy || !done
 		}
 	}
-	for i := range t.shards {
-		t.giveBack(&t.shards[i])
-	}
-	t.release()
+	t.giveBack()
 	return expired
 }
 
@@ -95,6 +92,7 @@ func (t *Table) forget(s *shard, i uint32) {
 	if e.marks&(Persistent|Control|Data) != 0 {
 		t.ended(s, e)
 	}
+	refs := e.method.refs()
 	t.give(s, i)
-	t.live.Add(-1)
+	t.live.gone(refs)
 }

@@ -22,20 +22,23 @@ const (
 	pageWork    = 8  // giving back a page is as much work as moving so many entries
 )
 
-// giveBack does a piece of work towards giving back what shard s does not need.
-func (t *Table) giveBack(s *shard) {
-	t.giveBackEntries(s)
-	t.giveBackBuckets(s)
+// giveBack does a piece of work towards giving back what is not needed.
+func (t *Table) giveBack() {
+	t.rows.lower(t.live.refs())
+	rows := uint32(0)
+	for i := range t.shards {
+		t.giveBackEntries(&t.shards[i])
+		rows = max(rows, t.giveBackBuckets(&t.shards[i]))
+	}
+	t.rows.give(rows)
+	t.release()
 }
 
 // release returns to the system what was given back.
 func (t *Table) release() {
 	t.entries.release()
 	t.wides.release()
-	t.sequences.release()
-	index := &t.shards[0].index
-	index.store.release()
-	index.spill.release()
+	t.shards[0].index.spill.release()
 }
 
 func (t *Table) giveBackEntries(s *shard) {
@@ -49,15 +52,14 @@ func (t *Table) giveBackEntries(s *shard) {
 	}
 }
 
-func (t *Table) giveBackBuckets(s *shard) {
+// giveBackBuckets joins some of a shard's buckets, and returns how many it has now.
+func (t *Table) giveBackBuckets(s *shard) uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if t.listing.Load() > 0 {
-		return
-	}
-	for n := 0; n < shrinkBatch && s.index.shrink(); n++ {
+	for n := 0; n < shrinkBatch && t.listing.Load() == 0 && s.index.shrink(); n++ {
 		// One more bucket is gone.
 	}
+	return s.index.buckets()
 }
 
 // spacious reports whether r has more free entries than it should keep.

@@ -11,9 +11,9 @@ import (
 // compared at once, and only a slot whose tag fits is looked at. So finding a connection touches one line here and one entry, and not finding
 // it one line. A bucket that is full continues in an overflow bucket.
 //
-// Growth is one bucket at a time (linear hashing, Litwin 1980): when more than fill references per bucket are held, the
-// next bucket in turn is split in two by one more bit of the hash. So no packet ever pays for more than one split, about a dozen
-// references, however many connections there are; memory follows the number of connections exactly, and there are never two tables.
+// Growth is one bucket at a time (linear hashing, Litwin 1980): where the table allows for a row of buckets more (rows.go), the
+// next bucket in turn is split in two by one more bit of the hash. So no packet ever pays for more than one split for each of its references, about a dozen
+// of them moved, however many connections there are; memory follows the number of connections exactly, and there are never two tables.
 // Shrinking is the same backwards: the last bucket joins the one that it was split from.
 //
 //	split      buckets before split have been split in this round; there are size + split
@@ -25,8 +25,6 @@ import (
 
 const (
 	slots = 10
-	fill  = 5 // references per bucket at which one more is made: 13 bytes a reference; 2 to 4 of 100 buckets overflow
-	spare = 2 // references per bucket at which one less will do
 
 	tagStep = 8 // levels with the same bits as tag
 )
@@ -106,34 +104,27 @@ func (b *bucket) empty() bool { return b.tags[0]|b.tags[1] == 0 && b.tags2 == 0 
 
 // index finds cells by hash. It knows entries only as far as it needs their hashes to split.
 type index struct {
-	pages     []*[pageCells]bucket
 	split     uint32
 	size      uint32
 	held      uint32 // references
 	overflows uint32 // free overflow buckets
+	shard     uint8
 
-	store   *slab[bucket] // of the buckets that hashes lead to
+	rows    *rows         // of the buckets that hashes lead to
 	spill   *slab[bucket] // of the overflow buckets
 	entries *slab[entry]
-	firsts  []uint32 // of pages, in store
 }
 
 // firstBuckets is how many buckets an index has at first: few, so that small tables stay in the cache.
 const firstBuckets = 4
 
-// init makes an index with a page for its first buckets. pages is where its directory begins: empty, with room for one.
-func (x *index) init(pages []*[pageCells]bucket, store, spill *slab[bucket], entries *slab[entry]) {
-	x.store, x.spill, x.entries = store, spill, entries
-	x.size = firstBuckets
-	x.pages = pages
-	x.addPage(store.page())
+// init makes the index of a shard.
+func (x *index) init(shard uint8, rows *rows, spill *slab[bucket], entries *slab[entry]) {
+	*x = index{size: firstBuckets, shard: shard, rows: rows, spill: spill, entries: entries}
 }
 
-// addPage takes the page of store that begins with bucket first.
-func (x *index) addPage(first uint32) {
-	x.pages = append(x.pages, x.store.pageAt(first))
-	x.firsts = append(x.firsts, first)
-}
+// buckets is how many buckets hashes lead to.
+func (x *index) buckets() uint32 { return x.size + x.split }
 
 // place returns the number of the first bucket of a hash, and its level.
 func (x *index) place(hash uint32) (n, level uint32) {
@@ -153,13 +144,14 @@ func (x *index) bucket(hash uint32) *bucket {
 	return x.primary(n)
 }
 
-// fetchDir fetches where the index says where the first bucket of a hash is, and fetch the bucket: with millions of connections neither is in a cache.
-func (x *index) fetchDir(hash uint32) {
+// fetch fetches the first bucket of a hash.
+func (x *index) fetch(hash uint32) {
 	n, _ := x.place(hash)
-	prefetch(unsafe.Pointer(&x.pages[n>>pageShift]))
+	x.prefetch(n)
 }
 
-func (x *index) fetch(hash uint32) { prefetch(unsafe.Pointer(x.bucket(hash))) }
+// prefetch fetches bucket n, which need not be there yet.
+func (x *index) prefetch(n uint32) { x.rows.fetch(n<<shardBits | uint32(x.shard)) }
 
 // look returns the first bucket of a hash, and the hash's tag there.
 func (x *index) look(hash uint32) (*bucket, uint16) {
@@ -168,7 +160,7 @@ func (x *index) look(hash uint32) (*bucket, uint16) {
 }
 
 // primary returns bucket n of those that hashes lead to.
-func (x *index) primary(n uint32) *bucket { return &x.pages[n>>pageShift][n&(pageCells-1)] }
+func (x *index) primary(n uint32) *bucket { return x.rows.at(n<<shardBits | uint32(x.shard)) }
 
 // after returns the overflow bucket behind b, or nil.
 func (x *index) after(b *bucket) *bucket {
@@ -180,7 +172,7 @@ func (x *index) after(b *bucket) *bucket {
 
 // add adds a reference; false when there is no memory for it.
 func (x *index) add(hash uint32, r ref) bool {
-	if x.held >= (x.size+x.split)*fill {
+	if x.buckets() < x.rows.limit.Load() {
 		x.grow()
 	}
 	if !x.put(hash, r) {
@@ -279,16 +271,9 @@ func (x *index) replace(hash uint32, r, by ref) {
 	}
 }
 
-// grow splits the next bucket in turn. Without memory for it the index stays as it is, and buckets become fuller.
+// grow splits the next bucket in turn.
 func (x *index) grow() {
-	n := x.size + x.split
-	if n>>pageShift == uint32(len(x.pages)) {
-		first := x.store.page()
-		if first == 0 {
-			return
-		}
-		x.addPage(first)
-	}
+	n := x.buckets()
 	from, level := x.split, x.level()
 	if x.split++; x.split == x.size {
 		x.size, x.split = 2*x.size, 0
@@ -307,11 +292,8 @@ func sameTags(level uint32) bool { return (level+1)%tagStep != 0 }
 // foresee fetches what the next split will ask for, which is some hundred inserts away: the bucket after the next, and where it reads them the entries of the
 // next, of which that was done at the split before.
 func (x *index) foresee() {
-	n := x.size + x.split
-	if n&(pageCells-1) != 0 {
-		prefetch(unsafe.Pointer(x.primary(x.split + 1)))
-		prefetch(unsafe.Pointer(&x.pages[n>>pageShift][n&(pageCells-1)]))
-	}
+	x.prefetch(x.split + 1)
+	x.prefetch(x.buckets())
 	if sameTags(x.level()) {
 		return
 	}
@@ -320,10 +302,10 @@ func (x *index) foresee() {
 	}
 }
 
-// shrink joins the last bucket with the one that it was split from; false when the index is as small as it should be.
+// shrink joins the last bucket with the one that it was split from; false when the index has no more than the table allows for.
 func (x *index) shrink() bool {
-	n := x.size + x.split - 1
-	if n < firstBuckets || x.held >= n*spare || !x.stock() { // The joined bucket may need one more than both had.
+	n := x.buckets() - 1
+	if n < x.rows.limit.Load() || !x.stock() { // The joined bucket may need one more than both had.
 		return false
 	}
 	if x.split == 0 {
@@ -335,11 +317,6 @@ func (x *index) shrink() bool {
 		x.dealOut(x.primary(x.split))
 	}
 	x.dealOut(x.primary(n))
-	if last := n >> pageShift; n&(pageCells-1) == 0 {
-		x.store.giveBack(x.firsts[last])
-		x.pages[last] = nil
-		x.pages, x.firsts = x.pages[:last], x.firsts[:last]
-	}
 	return true
 }
 

@@ -55,8 +55,15 @@ func wantMatch(t *testing.T, b *bucket, tags *[slots]uint16, tag uint16) {
 // newTestIndex is an index with slabs of its own.
 func newTestIndex(entries, buckets int) *index {
 	x := &index{}
-	x.init(nil, newSlab[bucket](buckets), newSlab[bucket](buckets), newSlab[entry](entries))
+	x.init(0, newRows(buckets*numShards*fill), newSlab[bucket](buckets), newSlab[entry](entries))
+	x.rows.alone = true // its rows come 256 times as fast as a table's
 	return x
+}
+
+// grown is add in a table whose shards all hold as much.
+func (x *index) grown(hash uint32, r ref) bool {
+	x.rows.reach(int64(x.held+1) * numShards)
+	return x.add(hash, r)
 }
 
 // has reports whether the index holds r where a lookup by hash comes by.
@@ -74,7 +81,7 @@ func (x *index) has(hash uint32, r ref) bool {
 
 // longest returns how many buckets the longest chain has.
 func (x *index) longest() (longest int) {
-	for n := range x.size + x.split {
+	for n := range x.buckets() {
 		length := 0
 		for b := x.primary(n); b != nil; b = x.after(b) {
 			length++
@@ -118,7 +125,7 @@ func fillAndDrain(t *testing.T, x *index, rng *rand.Rand, n int, hash func(*rand
 			free = free[:len(free)-1]
 			r, h := refOf(cell, Direction(rng.IntN(2))), hash(rng)
 			x.entries.at(cell).hash[r.dir()] = h
-			if !x.add(h, r) {
+			if !x.grown(h, r) {
 				t.Fatal("no memory")
 			}
 			held[r] = h
@@ -137,11 +144,13 @@ func fillAndDrain(t *testing.T, x *index, rng *rand.Rand, n int, hash func(*rand
 		if int(x.held) != len(held) {
 			t.Fatalf("holds %d, want %d", x.held, len(held))
 		}
+		x.rows.lower(int64(x.held) * numShards)
 		for x.shrink() {
 			// As small as it gets.
 		}
-		if n := x.size + x.split; n > firstBuckets && x.held < (n-1)*spare || len(x.pages) != int(n+pageCells-1)/pageCells {
-			t.Fatalf("%d references in %d buckets of %d pages", x.held, n, len(x.pages))
+		x.rows.give(x.buckets())
+		if n := x.buckets(); n > firstBuckets && x.held < (n-1)*spare || x.rows.there > int(n)/regionRows+2 {
+			t.Fatalf("%d references in %d buckets, rows in %d regions", x.held, n, x.rows.there)
 		}
 		for r, h := range held {
 			if !x.has(h, r) {
@@ -162,14 +171,14 @@ func TestIndexStaysFlat(t *testing.T) {
 	for i := uint32(pageCells); i < n; i++ {
 		h := rng.Uint32()
 		x.entries.at(i).hash[0] = h
-		x.add(h, refOf(i, Forward))
+		x.grown(h, refOf(i, Forward))
 		if i&(i-1) == 0 || i%9973 == 0 {
 			if longest := x.longest(); longest > 3 {
 				t.Errorf("%d references: a chain of %d buckets", x.held, longest)
 			}
 		}
 	}
-	if perRef := float64(x.store.used) * 64 / float64(x.held); perRef > 14 {
+	if perRef := float64(x.buckets()) * 64 / float64(x.held); perRef > 14 {
 		t.Errorf("%.1f bytes per reference", perRef)
 	}
 }
@@ -177,11 +186,8 @@ func TestIndexStaysFlat(t *testing.T) {
 // Without memory adding fails, growing does not, and nothing is lost.
 func TestIndexWithoutMemory(t *testing.T) {
 	x := newTestIndex(regionCells, 1)
-	for _, s := range []*slab[bucket]{x.store, x.spill} {
-		s.regions = s.regions[:1]
-		for s.page() != 0 {
-			// Take all pages.
-		}
+	for x.spill.page() != 0 {
+		// Take all pages.
 	}
 	x.entries.page()
 	x.entries.page()
@@ -189,7 +195,7 @@ func TestIndexWithoutMemory(t *testing.T) {
 	for i := range uint32(2 * pageCells) {
 		cell := i + pageCells
 		x.entries.at(cell).hash[0] = i % firstBuckets
-		if x.add(i%firstBuckets, refOf(cell, Forward)) {
+		if x.grown(i%firstBuckets, refOf(cell, Forward)) {
 			held++
 		}
 	}

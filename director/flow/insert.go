@@ -27,13 +27,13 @@ func (t *Table) Insert(c *Conn, event uint8, now time.Duration, out *Conn) Resul
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if replies { // Its bucket comes while the forward tuple is entered, and is looked at last.
-		s.index.fetchDir(reply.hash)
+		s.index.fetch(reply.hash)
 	}
 	if i := t.find(s, &forward); i != 0 {
 		t.load(t.entries.at(i), out)
 		return Exists
 	}
-	if replies && (reply.shard != forward.shard || t.live.Load() >= t.max && t.find(s, &reply) != 0) { // No connection is evicted for nothing.
+	if replies && (reply.shard != forward.shard || t.live.conns() >= t.max && t.find(s, &reply) != 0) { // No connection is evicted for nothing.
 		s.stats.clashes++
 		return Clash
 	}
@@ -129,14 +129,17 @@ type newcomer struct {
 
 // add makes the entry, whose forward key is free.
 func (t *Table) add(s *shard, forward, reply *key, n newcomer) Result {
-	if t.live.Add(1) > t.max && !t.evict(s, n.tick) {
-		t.live.Add(-1)
+	refs := n.conn.Method.refs()
+	conns, all := t.live.come(refs)
+	if conns > t.max && !t.evict(s, n.tick) {
+		t.live.gone(refs)
 		s.stats.full++
 		return Full
 	}
+	t.rows.reach(all)
 	i := t.take(s, n.conn.kind())
 	if i == 0 {
-		t.live.Add(-1)
+		t.live.gone(refs)
 		s.stats.full++
 		return Full
 	}
@@ -151,7 +154,7 @@ func (t *Table) add(s *shard, forward, reply *key, n newcomer) Result {
 		return Inserted
 	}
 	t.give(s, i)
-	t.live.Add(-1)
+	t.live.gone(refs)
 	return r
 }
 
@@ -166,9 +169,6 @@ func (t *Table) enter(s *shard, i uint32, forward, reply *key, n newcomer) Resul
 		return Full
 	}
 	replies := n.conn.Method.replies()
-	if replies {
-		s.index.fetch(reply.hash)
-	}
 	n.conn.Marks &^= NoOutput
 	if !replies {
 		n.conn.Marks |= NoOutput

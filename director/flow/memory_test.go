@@ -119,12 +119,12 @@ func TestMemoryIsUsedAgain(t *testing.T) {
 		if got := table.Expire(now); got != n {
 			t.Fatalf("round %d: %d expired", round, got)
 		}
-		used := [3]uint32{table.entries.used, table.wides.used, table.shards[0].index.store.used}
+		used := [3]uint32{table.entries.used, table.wides.used, table.rows.limit.Load()}
 		if round == 5 {
 			pages = used
 		}
 	}
-	for i, used := range []uint32{table.entries.used, table.wides.used, table.shards[0].index.store.used} {
+	for i, used := range []uint32{table.entries.used, table.wides.used, table.rows.limit.Load()} {
 		if float64(used) > 1.15*float64(pages[i]) { // Shards are never filled quite alike.
 			t.Errorf("slab %d grew from %d to %d cells", i, pages[i], used)
 		}
@@ -142,8 +142,8 @@ func TestSlabFull(t *testing.T) {
 		t.Errorf("%d pages", n)
 	}
 	for _, starve := range []func(table *Table){
-		func(table *Table) { table.entries.regions = nil },
-		func(table *Table) { table.wides.regions = nil },
+		func(table *Table) { clear(table.entries.free) },
+		func(table *Table) { clear(table.wides.free) },
 	} {
 		table := New(Options{Max: 10})
 		starve(table)

@@ -14,13 +14,13 @@ type Stats struct {
 	Full     uint64 // not made: Options.Max
 	NoPort   uint64 // not made: no local port is free
 
-	Bytes  uint64         // memory of all connections now, in regions of up to 256 KiB
+	Bytes  uint64         // memory of all connections now
 	Len    int            // connections now
 	States [NumStates]int // connections now, by state
 }
 
 // Len returns how many connections there are.
-func (t *Table) Len() int { return int(min(t.live.Load(), t.max)) } // more for the moment in which one is refused
+func (t *Table) Len() int { return int(min(t.live.conns(), t.max)) } // more for the moment in which one is refused
 
 // Stats returns the counters. It locks one shard after the other.
 func (t *Table) Stats() (sum Stats) {
@@ -42,8 +42,7 @@ func (t *Table) Stats() (sum Stats) {
 			sum.Len += int(n)
 		}
 	}
-	index := &t.shards[0].index
-	sum.Bytes = t.entries.bytes() + t.wides.bytes() + t.sequences.bytes() + t.pages.bytes() + index.store.bytes() + index.spill.bytes()
+	sum.Bytes = t.entries.bytes() + t.wides.bytes() + t.sequences.bytes() + t.pages.bytes() + t.rows.bytes() + t.shards[0].index.spill.bytes()
 	return sum
 }
 
@@ -85,7 +84,7 @@ func (l *listed) left(now time.Duration) time.Duration {
 func (t *Table) list(s *shard, from uint32, to []listed) (batch []listed, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	end := min(from+eachBatch, s.index.size+s.index.split)
+	end := min(from+eachBatch, s.index.buckets())
 	for n := from; n < end; n++ {
 		for b := s.index.primary(n); b != nil; b = s.index.after(b) {
 			for slot, r := range b.refs {
@@ -98,5 +97,5 @@ func (t *Table) list(s *shard, from uint32, to []listed) (batch []listed, more b
 			}
 		}
 	}
-	return to, end < s.index.size+s.index.split
+	return to, end < s.index.buckets()
 }

@@ -39,8 +39,8 @@ func (t *Table) Sweep(w Sweep) (ended, left int) {
 				}
 				ended++
 			}
-			at[i] = min(at[i]+sweepBuckets, s.index.size+s.index.split)
-			busy = busy || at[i] < s.index.size+s.index.split
+			at[i] = min(at[i]+sweepBuckets, s.index.buckets())
+			busy = busy || at[i] < s.index.buckets()
 			s.mu.Unlock()
 		}
 	}
@@ -49,7 +49,7 @@ func (t *Table) Sweep(w Sweep) (ended, left int) {
 
 // ofSweep appends the entries among sweepBuckets buckets of s that are to end: to end one may free the bucket that is looked at.
 func (t *Table) ofSweep(s *shard, w *Sweep, from uint32, cells []uint32) []uint32 {
-	for n := from; n < min(from+sweepBuckets, s.index.size+s.index.split); n++ {
+	for n := from; n < min(from+sweepBuckets, s.index.buckets()); n++ {
 		for b := s.index.primary(n); b != nil; b = s.index.after(b) {
 			for slot, r := range b.refs {
 				if b.tag(slot) == 0 || r.dir() != Forward {

@@ -58,7 +58,8 @@ type Table struct {
 	hash     *hasher
 	entries  *slab[entry]
 	wides    *slab[wideAddrs]
-	pages    *slab[page]                  // of entries, by number of page
+	pages    *slab[page] // of entries, by number of page
+	rows     *rows
 	timeouts [stateMask + 1]atomic.Uint32 // ticks, by State
 	count    func(server uint32, active, inactive int32)
 	max      int64
@@ -68,8 +69,8 @@ type Table struct {
 	sequences *slab[Sequence] // by the cell of an entry with the mark Followed
 	listing   atomic.Int32    // calls of Each under way
 
-	_      [40]byte // live changes with each new connection, what is above never
-	live   atomic.Int64
+	_      [32]byte // live changes with each new connection, what is above never
+	live   population
 	spares atomic.Bool // eviction is switched off; asked for in a full table only
 	_      [52]byte    // the shards begin at a cache line
 
@@ -87,7 +88,7 @@ type shard struct {
 	wheel    wheel
 	hand     uint32 // the bucket where evict looks next
 
-	_ [52]byte // to whole lines
+	_ [28]byte // to whole lines
 }
 
 // shardStats is a shard's part of Stats.
@@ -103,11 +104,13 @@ func New(o Options) *Table {
 	}
 	// Twice for a peak of one family after the other; a page more per shard.
 	cells := 2 * (o.Max + numShards*pageCells)
+	refs := 2 * o.Max
 	t := &Table{
 		hash:    newHasher(),
 		entries: newSlab[entry](cells),
 		wides:   newSlab[wideAddrs](cells),
 		pages:   newSlab[page](cells / pageCells),
+		rows:    newRows(refs),
 		count:   o.Count,
 		max:     int64(o.Max),
 		evicted: o.Evicted,
@@ -120,11 +123,10 @@ func New(o Options) *Table {
 	}
 	t.SetTimeouts(o.Timeouts)
 	t.entries.emptied = t.sequences.uncover
-	buckets, spill := newSlab[bucket](2*cells), newSlab[bucket](cells)
-	var pages [numShards]*[pageCells]bucket // side by side: a small table's directories are few cache lines
+	spill := newSlab[bucket](cells)
 	for i := range t.shards {
 		s := &t.shards[i]
-		s.index.init(pages[i:i:i+1], buckets, spill, t.entries)
+		s.index.init(uint8(i), t.rows, spill, t.entries)
 		s.wheel.store = t.entries
 	}
 	return t

@@ -1,0 +1,139 @@
+package flow
+
+import (
+	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// The buckets of all shards' indexes.
+//
+// They lie in rows: row n is the buckets of number n, one of each shard. As the hash spreads connections evenly, all shards need about as many buckets; so
+// it is the table that says how many rows there are, by the references that all shards hold together, and each shard follows with its next references, a split at
+// a time. So a bucket is found without a look at anything, what is split at a time lies side by side, and a small table is small.
+//
+// Rows that are needed no more are given back: first the limit is lowered; the shards join their buckets down to it; and when the janitor has seen each of them
+// under its lock, none has a row that is above both what it saw and the highest limit since it began. For a shard grows under its lock, and
+// reads the limit there: after it was seen it can have met the limits since the beginning only.
+
+const (
+	fill  = 5 // references for a bucket at which there is one more row: 13 bytes a reference; 2 to 4 of 100 buckets overflow
+	spare = 2 // references for a bucket at which fewer rows will do
+)
+
+// rows is the buckets.
+type rows struct {
+	memory[bucket] // not written, what follows is
+	_              [48]byte
+
+	limit atomic.Uint32 // rows that shards may have
+	_     [60]byte
+
+	mu        sync.Mutex
+	there     int    // regions that the table has of the system, from the first on
+	peak      uint32 // the highest limit since lower
+	touched   uint32 // rows that have been in use
+	filled    bool   // all pages of the last region are there
+	preparing bool   // a goroutine fills the next region
+	alone     bool   // the system does not fill regions: nobody asks again
+}
+
+const regionRows = regionCells / numShards // rows in a region
+
+// newRows returns firstBuckets rows, with address space for as many as refs references ask for.
+func newRows(refs int) *rows {
+	cells := refs/fill + 2*numShards*firstBuckets
+	r := &rows{memory: reserve[bucket](min(cells, math.MaxUint32))}
+	if !r.add(0) {
+		panic("flow: no memory for a table")
+	}
+	r.there, r.touched = 1, firstBuckets
+	r.limit.Store(firstBuckets)
+	runtime.AddCleanup(r, func(m memory[bucket]) { m.free() }, r.memory)
+	return r
+}
+
+// bucket returns bucket n of a shard.
+func (r *rows) bucket(n uint32, shard uint8) *bucket { return r.at(n<<shardBits | uint32(shard)) }
+
+// reach makes a row more where so many references of all shards ask for it. Where another one does, or there is no memory yet, nothing: buckets become fuller.
+func (r *rows) reach(refs int64) {
+	if refs <= int64(r.limit.Load())*numShards*fill || !r.mu.TryLock() {
+		return
+	}
+	defer r.mu.Unlock()
+	n := r.limit.Load()
+	if int(n) == r.there*regionRows && !r.extend() {
+		return
+	}
+	r.limit.Store(n + 1)
+	r.peak, r.touched = max(r.peak, n+1), max(r.touched, n+1)
+	r.foresee(n + 1)
+}
+
+// extend takes the next region; mu is locked.
+func (r *rows) extend() bool {
+	if r.preparing || r.there == r.len() || !r.add(r.there) {
+		return false
+	}
+	r.there++
+	r.filled = false
+	return true
+}
+
+// foresee has the next region filled where less than half of one is left of n rows on, in a large index; mu is locked.
+func (r *rows) foresee(n uint32) {
+	if r.preparing || r.alone || r.regionBytes() != hugeBytes || r.there*hugeBytes < largeBytes || r.there == r.len() ||
+		r.there*regionRows-int(n) >= regionRows/2 {
+		return
+	}
+	r.preparing = true
+	go r.prepare(r.there)
+}
+
+// prepare takes region n, the next, with all its pages.
+func (r *rows) prepare(n int) {
+	added := r.add(n)
+	filled := added && r.fill(n)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.preparing, r.alone = false, !filled
+	if added {
+		r.there++
+		r.filled = filled
+	}
+}
+
+// lower begins to give rows back, where so many references leave some over.
+func (r *rows) lower(refs int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := uint32(refs / (numShards * spare)); n < r.limit.Load() {
+		r.limit.Store(max(n, firstBuckets))
+	}
+	r.peak = r.limit.Load()
+}
+
+// give returns to the system what lies above the rows that shards had when each was seen since lower, and those that they may have made since.
+func (r *rows) give(seen uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	top := max(seen, r.peak)
+	for !r.preparing && r.there > 1 && (r.there-1)*regionRows >= int(top)+regionRows/2 {
+		r.there--
+		r.drop(r.there)
+		r.touched = min(r.touched, uint32(r.there*regionRows))
+	}
+}
+
+// bytes is how much memory the buckets have.
+func (r *rows) bytes() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := int(r.touched)
+	if r.filled {
+		n = r.there * regionRows
+	}
+	return uint64(n) * uint64(r.regionBytes()/regionRows)
+}
