@@ -106,19 +106,19 @@ func forward(ctx context.Context, c *conf.Config, e environment) (err error) {
 		return err
 	}
 	logStart(e.log, c, devices)
-	makeRoom(d.Workers())
+	makeRoom(d.Threads())
 	reload := reloader{log: e.log, path: e.path, first: first, used: c, apply: d.Reload}
 	return runTasks(ctx, d, e, tasks{shut, reload.run})
 }
 
-// sideTasks is how many goroutines may want to run while every worker does: host, resolver, janitor, signals.
+// sideTasks is how many goroutines may want to run while every thread does: host, resolver, janitor, signals.
 const sideTasks = 4
 
-// makeRoom lets every worker have a place in the Go scheduler at once. A worker that wakes up from ppoll would else wait, by futex and sleep, until
+// makeRoom lets every thread have a place in the Go scheduler at once. One that wakes up from ppoll would else wait, by futex and sleep, until
 // another gives up its place, though a CPU is idle: with two queues on each of two interfaces and two CPUs that cost a quarter of the connections
 // per second. More places than CPUs only leave the choice to the kernel's scheduler, which knows better.
-func makeRoom(workers int) {
-	if n := workers + sideTasks; runtime.GOMAXPROCS(0) < n {
+func makeRoom(threads int) {
+	if n := threads + sideTasks; runtime.GOMAXPROCS(0) < n {
 		runtime.GOMAXPROCS(n)
 	}
 }

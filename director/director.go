@@ -50,6 +50,7 @@ type Director struct {
 	neigh   *neigh.Resolver
 	host    *host.Host
 	workers []*worker
+	threads []thread
 	budget  budget
 
 	templates *persist.Table
@@ -88,6 +89,7 @@ func New(o Options) (*Director, error) {
 		return nil, err
 	}
 	d.addWorkers(o.Config)
+	d.threads = newThreads(d.workers)
 	d.resetter = newResetter(d)
 	d.reloading = reloading{config: o.Config, reloads: &counter{}, refused: &counter{}, swept: &counter{}}
 	d.mortality.moved = &counter{}
@@ -99,8 +101,8 @@ func New(o Options) (*Director, error) {
 func (d *Director) Run(ctx context.Context) error {
 	defer d.host.Close()
 	g, ctx := errgroup.WithContext(ctx)
-	for _, w := range d.workers {
-		g.Go(func() error { return w.run(ctx) })
+	for i := range d.threads {
+		g.Go(func() error { return d.threads[i].run(ctx) })
 	}
 	g.Go(func() error { return d.neigh.Run(ctx) })
 	g.Go(func() error { return d.host.Run(ctx) })
@@ -108,8 +110,8 @@ func (d *Director) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// Workers is how many workers Run keeps busy: one for each queue.
-func (d *Director) Workers() int { return len(d.workers) }
+// Threads is how many threads of the system Run keeps busy.
+func (d *Director) Threads() int { return len(d.threads) }
 
 // janitor expires connections, persistence templates and datagrams in fragments.
 func (d *Director) janitor(ctx context.Context) error {
@@ -182,7 +184,7 @@ func (d *Director) addWorkers(c *conf.Config) {
 
 func (d *Director) newWorker(iface, q int, trunk *trunk) *worker {
 	w := &worker{
-		d: d, in: uint16(iface), trunk: trunk, queue: d.devices[iface].Queues[q],
+		d: d, in: uint16(iface), trunk: trunk, queue: d.devices[iface].Queues[q], number: q,
 		arena: tap.NewArena(arenaSize), made: make([]tap.Frame, 0, madeFrames),
 		merger: stack.NewMerger(tap.Batch + madeFrames),
 	}

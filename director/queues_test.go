@@ -88,9 +88,9 @@ func macNumber(m stack.MAC) (n uint64) {
 func (w *world) runWorkers(t *testing.T) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	for _, k := range w.workers {
+	for i := range w.threads {
 		wg.Go(func() {
-			if err := k.run(ctx); err != nil {
+			if err := w.threads[i].run(ctx); err != nil {
 				t.Error(err)
 			}
 		})

@@ -1,10 +1,6 @@
 package director
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"runtime"
 	"time"
 
 	"tapdirector/director/flow"
@@ -16,7 +12,7 @@ import (
 //
 // A worker owns one queue of one interface and carries each of its frames all the way, in this order; the files are named after the steps:
 //
-//	queue.Read     frames, borrowed until the next Read
+//	reader.Read    frames, borrowed until the next Read                        thread.go
 //	  lookAhead    what they will ask a large table for                       ahead.go
 //	  untag        on a trunk: whose interface is it?                         vlan.go
 //	  step         parse; what is it, and for whom?                           worker.go
@@ -31,11 +27,8 @@ import (
 //	               merged where it can
 //	queue.Write    the same-numbered queue of the outgoing interface
 //
-// Step returns one verdict for each frame, and run counts it: nobody else does. Nothing on this path allocates, logs or waits for a packet of a
+// Step returns one verdict for each frame, and steps counts it: nobody else does. Nothing on this path allocates, logs or waits for a packet of a
 // known connection; the connection's shard is locked only inside Touch.
-
-// idle is how long a worker sleeps when nothing comes: only a bound on how late it notices that it should end.
-const idle = time.Second
 
 // worker carries the frames of one queue. Its fields are its own goroutine's, but for the counters.
 type worker struct {
@@ -46,6 +39,7 @@ type worker struct {
 	mac    stack.MACWord // its MAC
 	trunk  *trunk        // nil: one interface, without tags
 	queue  tap.Queue
+	number int          // of the queue
 	p      stack.Packet // the frame in hand
 	conn   flow.Conn    // its connection, when it has one
 	streak streak
@@ -67,25 +61,6 @@ type worker struct {
 
 	frames counter
 	epoch  epoch // for reloads
-}
-
-// run is the loop of one queue; nil when ctx is cancelled or the device closed.
-func (w *worker) run(ctx context.Context) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	for ctx.Err() == nil {
-		frames, err := w.queue.Read(idle)
-		if errors.Is(err, tap.ErrClosed) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("interface %q: %w", w.d.view.Load().ifaces[w.in].name, err)
-		}
-		if len(frames) > 0 {
-			w.batch(frames)
-		}
-	}
-	return nil
 }
 
 // batch carries frames and sends what came of them. A frame that panics is counted and left behind; the rest goes on.

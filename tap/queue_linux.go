@@ -10,21 +10,14 @@ import (
 
 // One queue of a TAP, the innermost loop of the whole program.
 //
-//	Read    read, read, ... until EAGAIN, the batch or the arena is full | nothing there: ppoll on the queue and the eventfd, once more
+//	take    read, read, ... until EAGAIN, the limit, or the arena is full; who waits before it: poller_linux.go
 //	Write   write, write, ...
 //
-// Frames that come one by one, as in a round trip, need no read that finds nothing, neither before a sleep nor before they go on: when the last
-// drain found one frame, the next Read begins with ppoll, and if that slept, it takes one frame. If it did not sleep, more came meanwhile.
-//
 // The reads and writes are raw system calls: the descriptor never blocks, so the Go scheduler need not hear of them, and
-// telling it costs about as much as a small frame's read. ppoll blocks, so the scheduler is told: a garbage collection must not wait for a thread
-// that sleeps in the kernel.
+// telling it costs about as much as a small frame's read.
 //
 // The descriptor is read, written, polled and closed by different goroutines. The lock keeps its number alive meanwhile: every
 // user shares it, close takes it alone.
-
-// nap is the shortest sleep: a ppoll that finds a frame takes less.
-const nap = 5 * time.Microsecond
 
 type tunQueue struct {
 	mu sync.RWMutex
@@ -33,47 +26,23 @@ type tunQueue struct {
 	dev    *tunDevice
 	vnet   bool
 	fault  bool // the last read failed: its descriptor is not worth polling
-	lone   bool // the last batch that was drained to its end had one frame
 	arena  *Arena
 	frames [Batch]Frame
-	polls  [2]unix.PollFd
-	rest   unix.Timespec // what ppoll has yet to wait
+	alone  *poller // of this queue only, for Read
 	_      [arenaAlign]byte
 
 	counters counters
 }
 
 func newTunQueue(t *tunDevice, fd int) *tunQueue {
-	return &tunQueue{fd: fd, dev: t, vnet: t.vnet, arena: NewArena(arenaSize)}
+	q := &tunQueue{fd: fd, dev: t, vnet: t.vnet, arena: NewArena(arenaSize)}
+	q.alone = newPoller([]*tunQueue{q})
+	return q
 }
 
-// Read is for one goroutine, best one that is locked to its thread: a wake-up then costs no change of threads.
 func (q *tunQueue) Read(wait time.Duration) ([]Frame, error) {
-	q.mu.RLock()
-	defer q.mu.RUnlock()
-	if q.fd < 0 {
-		return nil, ErrClosed
-	}
-	if !q.lone || wait <= 0 {
-		if n := q.drain(); n > 0 || wait <= 0 {
-			return q.frames[:n], nil
-		}
-	}
-	slept, closing := q.await(wait)
-	switch {
-	case closing:
-		return nil, ErrClosed
-	case q.lone && slept:
-		return q.frames[:q.take(1)], nil
-	}
-	return q.frames[:q.drain()], nil
-}
-
-// drain reads what is waiting.
-func (q *tunQueue) drain() int {
-	n := q.take(Batch)
-	q.lone = n == 1
-	return n
+	_, frames, err := q.alone.Read(wait)
+	return frames, err
 }
 
 // take reads at most limit frames into the arena, taken back as a whole before.
@@ -139,38 +108,6 @@ func (q *tunQueue) failed(errno unix.Errno, t *rxTally) {
 	if !q.dev.health.gone.Load() {
 		t.errors++
 		q.dev.watcher.poke()
-	}
-}
-
-// await waits for a frame and reports whether it slept, and whether the device is being closed. A queue that is broken is not polled, as it would
-// be ready at once and for ever: only the time passes.
-func (q *tunQueue) await(wait time.Duration) (slept, closing bool) {
-	q.polls[0] = unix.PollFd{Fd: int32(q.fd), Events: unix.POLLIN}
-	q.polls[1] = unix.PollFd{Fd: int32(q.dev.stop), Events: unix.POLLIN}
-	if q.fault {
-		q.polls[0].Fd = -1
-		wait = min(wait, faultPause)
-	}
-	q.rest = unix.NsecToTimespec(int64(wait))
-	q.poll()
-	if q.polls[0].Revents != 0 && q.polls[0].Revents&unix.POLLIN == 0 { // an error the next read may not tell: POLLERR of a device on its way out
-		q.dev.watcher.poke()
-		q.polls[0].Fd = -1
-		q.rest = unix.NsecToTimespec(int64(min(wait, faultPause)))
-		q.poll()
-	}
-	return int64(wait)-q.rest.Nano() > int64(nap), q.polls[1].Revents != 0
-}
-
-// poll waits until a descriptor is ready or the rest of the time has passed. A signal, which the Go runtime sends itself, does not end it: the
-// kernel has written back what is left.
-func (q *tunQueue) poll() {
-	for {
-		_, _, errno := unix.Syscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&q.polls)), uintptr(len(q.polls)),
-			uintptr(unsafe.Pointer(&q.rest)), 0, 0, 0)
-		if errno != unix.EINTR {
-			return
-		}
 	}
 }
 
