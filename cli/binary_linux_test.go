@@ -53,7 +53,7 @@ func ownNamespace(cmd *exec.Cmd) {
 	cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 }
 
-// needRights skips the test where TAPs or namespaces are not to be had; with TAPDIRECTOR_NEED_NETNS=1, as in CI, it fails.
+// needRights skips the test where TAPs or namespaces are not to be had.
 func needRights(t *testing.T) {
 	t.Helper()
 	probe := exec.Command(os.Args[0], "-test.run=^$")
@@ -66,10 +66,16 @@ func needRights(t *testing.T) {
 			return
 		}
 	}
+	lacking(t, fmt.Errorf("no network namespaces or /dev/net/tun: %w", err))
+}
+
+// lacking skips the test for want of rights; with TAPDIRECTOR_NEED_NETNS=1, as in CI, it fails.
+func lacking(t *testing.T, why error) {
+	t.Helper()
 	if os.Getenv("TAPDIRECTOR_NEED_NETNS") == "1" {
-		t.Fatalf("TAPDIRECTOR_NEED_NETNS=1, but: %v", err)
+		t.Fatalf("TAPDIRECTOR_NEED_NETNS=1, but: %v", why)
 	}
-	t.Skipf("needs network namespaces and /dev/net/tun: %v", err)
+	t.Skip(why)
 }
 
 // buildBinary builds the program and returns its path.

@@ -13,8 +13,10 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Machine instructions for each frame of a known connection: a figure that does not depend on the machine or its load, so that a path that grows is seen at
@@ -57,6 +59,9 @@ var counted = [2]int{2, 4}
 const offers = 6
 
 const steppedEnv = "TAPDIRECTOR_STEPPED"
+
+// steppedLimit is how long the child may take for all of it, on a busy machine as well.
+const steppedLimit = 5 * time.Minute
 
 func TestInstructions(t *testing.T) {
 	if os.Getenv(steppedEnv) != "" {
@@ -103,6 +108,8 @@ type stepper struct {
 	t   *testing.T
 	cmd *exec.Cmd
 	tid int // the thread that stands at a mark
+
+	late atomic.Bool // it was ended at steppedLimit
 }
 
 func startStepper(t *testing.T) *stepper {
@@ -116,7 +123,11 @@ func startStepper(t *testing.T) *stepper {
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.cmd.Process.Kill() })
+	limit := time.AfterFunc(steppedLimit, s.giveUp)
+	t.Cleanup(func() {
+		limit.Stop()
+		s.cmd.Process.Kill()
+	})
 	s.stopped(s.cmd.Process.Pid)
 	const exitKill = 0x100000 // PTRACE_O_EXITKILL
 	s.must(syscall.PtraceSetOptions(s.cmd.Process.Pid, syscall.PTRACE_O_TRACECLONE|exitKill))
@@ -124,18 +135,37 @@ func startStepper(t *testing.T) *stepper {
 	return s
 }
 
+// giveUp ends the child and whoever waits for it. The kernel keeps the end of a process back until the ends of all its threads were taken.
+func (s *stepper) giveUp() {
+	s.late.Store(true)
+	s.cmd.Process.Kill()
+	for err := error(nil); err == nil; {
+		_, err = syscall.Wait4(-1, nil, syscall.WALL, nil)
+	}
+}
+
 func (s *stepper) must(err error) {
+	s.t.Helper()
+	if s.late.Load() {
+		s.t.Fatalf("the child was not done within %v", steppedLimit)
+	}
 	if err != nil {
-		s.t.Helper()
 		s.t.Fatal(err)
 	}
 }
 
+// await waits for thread tid to stop or end, or any thread (-1).
+func (s *stepper) await(tid int) (int, syscall.WaitStatus) {
+	s.t.Helper()
+	var ws syscall.WaitStatus
+	tid, err := syscall.Wait4(tid, &ws, syscall.WALL, nil)
+	s.must(err)
+	return tid, ws
+}
+
 // stopped waits for thread tid to stop.
 func (s *stepper) stopped(tid int) {
-	var ws syscall.WaitStatus
-	_, err := syscall.Wait4(tid, &ws, syscall.WALL, nil)
-	s.must(err)
+	_, ws := s.await(tid)
 	if !ws.Stopped() {
 		s.t.Fatalf("the child ended: status %d, signal %v", ws.ExitStatus(), ws.Signal())
 	}
@@ -171,10 +201,8 @@ func (s *stepper) end() {
 
 // wait lets the child run to its next mark; false when it has ended instead.
 func (s *stepper) wait() bool {
-	var ws syscall.WaitStatus
 	for {
-		tid, err := syscall.Wait4(-1, &ws, syscall.WALL, nil)
-		s.must(err)
+		tid, ws := s.await(-1)
 		sig := 0
 		switch {
 		case !ws.Stopped() && tid == s.cmd.Process.Pid:

@@ -11,9 +11,12 @@ func TestInlining(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles the package")
 	}
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skipf("no compiler to ask: %v", err)
+	}
 	out, err := exec.Command("go", "build", "-gcflags=-m", ".").CombinedOutput()
 	if err != nil {
-		t.Skipf("no compiler to ask: %v", err)
+		t.Fatalf("%v\n%s", err, out)
 	}
 	for _, f := range []string{
 		"DstMAC", "SrcMAC", "DstWord", "SrcWord", "WordOf", "MACWord.MAC", "SetMACs", "deltaAddr", "delta16", "fold", "fold64", "patch", "patchPartial", "checkIPv4Addrs", "IsExtension",

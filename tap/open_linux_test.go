@@ -257,9 +257,11 @@ func TestOpenErrors(t *testing.T) {
 		{name: "creation without rights", setup: func(t *testing.T) { dropRights(t) }, o: Options{Name: "tap0"}, want: []string{"does not exist", "CAP_NET_ADMIN", "ip tuntap add tap0"}},
 		{name: "another's, without rights", setup: func(t *testing.T) {
 			l := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tap0"}, Mode: netlink.TUNTAP_MODE_TAP, Owner: 1234}
-			if err := netlink.LinkAdd(l); err != nil {
-				t.Skipf("needs more than one user: %v", err)
+			if !becomeUser(1234) {
+				lacking(t, "needs more users than there are in this user namespace")
 			}
+			becomeUser(0)
+			must(t, netlink.LinkAdd(l))
 			for _, f := range l.Fds {
 				f.Close()
 			}
@@ -272,7 +274,7 @@ func TestOpenErrors(t *testing.T) {
 		{name: "not in bridge, without rights", setup: func(t *testing.T) { newBridge(t, "br0"); premade(t, "tap0", 0); dropRights(t) },
 			o: Options{Name: "tap0", Bridge: "br0"}, want: []string{`bridge "br0"`, "ip link set tap0 master br0"}},
 		{name: "no /dev/net/tun", setup: hideTun, o: Options{Name: "tap0"}, want: []string{`open tap "tap0": /dev/net/tun is missing: load the tun module, or run the container with --device /dev/net/tun`}},
-		{name: "no access to /dev/net/tun", setup: becomeNobody, o: Options{Name: "tap0"}, want: []string{"may not open /dev/net/tun", "chmod 0666"}},
+		{name: "no access to /dev/net/tun", setup: refuseTun, o: Options{Name: "tap0"}, want: []string{"may not open /dev/net/tun", "chmod 0666"}},
 		{name: "macvtap missing", o: Options{Path: "/dev/tap999999"}, want: []string{`open tap "/dev/tap999999"`, "type macvtap"}, only: "linux"},
 		{name: "path is no macvtap", o: Options{Path: "/dev/null"}, want: []string{"/dev/null is no macvtap"}, only: "linux"},
 		{name: "macvtap in a bridge", o: Options{Path: "/dev/null", Bridge: "br0"}, want: []string{"macvtap cannot be in bridge"}, only: "linux"},
@@ -315,19 +317,22 @@ func hideTun(t *testing.T) {
 	must(t, unix.Mount("none", "/dev/net", "tmpfs", 0, ""))
 }
 
-// becomeNobody makes the test's thread, and no other, an ordinary user.
-func becomeNobody(t *testing.T) {
-	if fi, err := os.Stat(tunPath); err != nil || fi.Mode().Perm()&0o006 != 0 {
-		t.Skip("everybody may open " + tunPath)
-	}
-	const nobody = 65534
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETFSUID, nobody, 0, 0); errno != 0 {
-		t.Fatal(errno)
-	}
-	if now, _, _ := unix.RawSyscall(unix.SYS_SETFSUID, nobody, 0, 0); now != nobody {
-		t.Skip("needs the right to become another user")
+// refuseTun puts a file that only root may open in the place of the character device, which everybody may open on many systems, and makes the test's thread, and
+// no other, an ordinary user.
+func refuseTun(t *testing.T) {
+	hideTun(t)
+	must(t, os.WriteFile(tunPath, nil, 0o600))
+	if !becomeUser(65534) {
+		lacking(t, "needs more users than there are in this user namespace")
 	}
 	dropRights(t)
+}
+
+// becomeUser makes the test's thread, and no other, a user for all that has to do with files. It reports false where there is none of that number.
+func becomeUser(id uintptr) bool {
+	unix.RawSyscall(unix.SYS_SETFSUID, id, 0, 0)
+	now, _, _ := unix.RawSyscall(unix.SYS_SETFSUID, id, 0, 0)
+	return now == id
 }
 
 func TestUnknownDriver(t *testing.T) {

@@ -202,8 +202,8 @@ func TestCloseEndsRead(t *testing.T) {
 					if !errors.Is(err, ErrClosed) {
 						t.Error(err)
 					}
-				case <-time.After(time.Second):
-					t.Fatal("a read went on for a second after Close")
+				case <-time.After(patience):
+					t.Fatal("a read goes on after Close")
 				}
 			}
 			if n := d.Queues[0].Write([]*Frame{&f}); n != 0 {

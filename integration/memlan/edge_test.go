@@ -97,26 +97,29 @@ func TestTooBig(t *testing.T) {
 	})
 }
 
-// TestSuperpacketsStayWhole: one whose segments fit arrives in one piece, with the segment size it left with.
+// TestSuperpacketsStayWhole: one whose segments fit arrives in one piece, with the segment size it left with. What goes into a tunnel is cut.
 func TestSuperpacketsStayWhole(t *testing.T) {
-	methods(t, integration.Spec{Offload: true, IntMTU: 1400}, func(t *testing.T, w *memlan.World, p *probe) {
-		if w.Plan.Spec.Method == "tun" {
-			t.Skip("what goes into a tunnel is cut")
-		}
-		var sizes sync.Map
-		w.ObserveFrames(func(point, dir string, f *tap.Frame) {
-			if point[0] == 's' && dir == "in" && f.Header.Super() {
-				sizes.Store(f.Len(), f.Header.GSOSize)
-			}
+	for _, method := range []string{"nat", "dr", "fullnat"} {
+		t.Run(method, func(t *testing.T) {
+			families(t, integration.Spec{Method: method, Offload: true, IntMTU: 1400}, testSuperpacketStaysWhole)
 		})
-		p.send(p.tcp(stack.SYN))
-		p.expectTCP("SYN and ACK", stack.SYN|stack.ACK)
-		s := p.tcp(stack.ACK)
-		s.Payload, s.GSOSize, s.Partial, s.DF = make([]byte, 20000), 1300, true, true
-		f := s.Frame()
-		p.port.Send(&f)
-		waitFor(t, "a superpacket at a server", func() bool { size, ok := sizes.Load(f.Len()); return ok && size == uint16(1300) })
+	}
+}
+
+func testSuperpacketStaysWhole(t *testing.T, w *memlan.World, p *probe) {
+	var sizes sync.Map
+	w.ObserveFrames(func(point, dir string, f *tap.Frame) {
+		if point[0] == 's' && dir == "in" && f.Header.Super() {
+			sizes.Store(f.Len(), f.Header.GSOSize)
+		}
 	})
+	p.send(p.tcp(stack.SYN))
+	p.expectTCP("SYN and ACK", stack.SYN|stack.ACK)
+	s := p.tcp(stack.ACK)
+	s.Payload, s.GSOSize, s.Partial, s.DF = make([]byte, 20000), 1300, true, true
+	f := s.Frame()
+	p.port.Send(&f)
+	waitFor(t, "a superpacket at a server", func() bool { size, ok := sizes.Load(f.Len()); return ok && size == uint16(1300) })
 }
 
 // TestFragmentsWithoutDF: the director is a router and fragments what may be (IPv4).

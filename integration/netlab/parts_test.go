@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
@@ -147,9 +146,7 @@ func TestMemoryFile(t *testing.T) {
 // A child lives in the namespace and finds its config there; what it says is passed on, and how it ends is told.
 func TestChild(t *testing.T) {
 	n := namespaces(t, "a")[0]
-	if _, err := exec.LookPath("sh"); err != nil {
-		t.Skip(err)
-	}
+	needPrograms(t, "sh")
 	var log bytes.Buffer
 	// The script is given "-conf FILE" as $1 and $2; it ends at SIGTERM.
 	script := `trap 'exit 0' TERM; cat "$2"; cat /proc/self/net/dev | grep -c :; while :; do sleep 0.02; done`
@@ -176,9 +173,7 @@ func TestChild(t *testing.T) {
 // A child that fails when it is stopped says so, with its last words; a program that is not there does not start.
 func TestChildThatFails(t *testing.T) {
 	n := namespaces(t, "a")[0]
-	if _, err := exec.LookPath("sh"); err != nil {
-		t.Skip(err)
-	}
+	needPrograms(t, "sh")
 	script := `trap 'echo last words; exit 3' TERM; echo ready; while :; do sleep 0.02; done`
 	r, err := startChild(n, Options{Program: []string{"/bin/sh", "-c", script, "sh"}}, "")
 	if err != nil {
