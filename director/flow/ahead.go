@@ -28,7 +28,6 @@ const (
 type hint struct {
 	hash  uint32
 	shard uint8
-	dir   Direction
 }
 
 // Pays reports whether the table is so large that looking ahead saves more than it costs.
@@ -42,10 +41,14 @@ func (a *Ahead) Add(t *Table, k *stack.Tuple, d Direction) {
 	var key key
 	t.hash.key(&key, k, d)
 	s := &t.shards[key.shard]
+	hash := key.hash
 	s.mu.Lock()
-	s.index.fetch(key.hash)
+	if s.index.wholeFirst(d) {
+		hash = t.hash.wholeOf(&key)
+	}
+	s.index.fetch(hash)
 	s.mu.Unlock()
-	a.hints[a.n] = hint{key.hash, key.shard, d}
+	a.hints[a.n] = hint{hash, key.shard}
 	a.wide = a.wide || !key.narrow
 	a.n++
 }
@@ -74,7 +77,8 @@ func (a *Ahead) fetchWide(t *Table) {
 		s.mu.Lock()
 		b, tag := s.index.look(h.hash)
 		for set := b.match(tag); set != 0; set &= set - 1 {
-			if e := t.entries.at(b.refs[slotOf(set)].cell()); e.hash[h.dir&1] == h.hash && e.wide != 0 {
+			r := b.refs[slotOf(set)]
+			if e := t.entries.at(r.cell()); e.hash[r.dir()] == h.hash && e.wide != 0 {
 				prefetch(unsafe.Pointer(t.wides.at(e.wide)))
 			}
 		}

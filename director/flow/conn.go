@@ -24,16 +24,8 @@ const (
 	NumMethods
 )
 
-// replies reports whether the server's packets pass the director, so that the connection needs its reply tuple as a second key.
+// replies reports whether the server's packets pass the director, so that the connection is found by its reply tuple too.
 func (m Method) replies() bool { return m != DR && m != TUN }
-
-// refs is how many keys a connection has.
-func (m Method) refs() int64 {
-	if m.replies() {
-		return 2
-	}
-	return 1
-}
 
 // HidesClient reports whether the server does not see the client's address.
 func (m Method) HidesClient() bool {

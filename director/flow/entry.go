@@ -21,7 +21,7 @@ type entry struct {
 	addrs    [2][8]byte // by Direction, the IPv4 addresses in wire order: client's end, other end
 	hop      Hop
 	ports    [2]uint32 // by Direction, client's end << 16 | other end
-	hash     [2]uint32 // by Direction, of the tuple: its place in the index
+	hash     [2]uint32 // of its references in the index, by their Direction; 0 for Reply: the one for Forward is found by replies as well
 	wide     uint32    // cell of the wide addresses; 0 = IPv4
 	server   uint32
 	deadline uint32 // tick at which it ends
@@ -75,13 +75,21 @@ func (e *entry) kind() kind {
 // matches reports whether e is the connection that k asks for.
 func (t *Table) matches(e *entry, k *key) bool {
 	d := k.dir & 1
-	if e.hash[d] != k.hash || e.ports[d] != k.ports || e.proto != k.proto {
+	if e.ports[d] != k.ports || e.proto != k.proto || d == Reply && !e.method.replies() {
 		return false
 	}
 	if e.wide == 0 {
 		return k.narrow && binary.BigEndian.Uint64(e.addrs[d][:]) == k.addrs
 	}
 	return t.wides.at(e.wide)[d] == k.wideEnds
+}
+
+// refs is how many references the index has to e.
+func (e *entry) refs() int64 {
+	if e.hash[Reply] != 0 {
+		return 2
+	}
+	return 1
 }
 
 // store writes c into a new entry; e.wide says already which kind it is.

@@ -84,7 +84,7 @@ func (t *Table) remove(s *shard, i uint32) {
 func (t *Table) forget(s *shard, i uint32) {
 	e := t.entries.at(i)
 	s.index.remove(e.hash[Forward], refOf(i, Forward))
-	if e.method.replies() {
+	if e.hash[Reply] != 0 {
 		s.index.remove(e.hash[Reply], refOf(i, Reply))
 	}
 	s.stats.states[e.state]--
@@ -92,7 +92,7 @@ func (t *Table) forget(s *shard, i uint32) {
 	if e.marks&(Persistent|Control|Data) != 0 {
 		t.ended(s, e)
 	}
-	refs := e.method.refs()
+	refs := e.refs()
 	t.give(s, i)
 	t.live.gone(refs)
 }

@@ -25,12 +25,13 @@ const (
 // giveBack does a piece of work towards giving back what is not needed.
 func (t *Table) giveBack() {
 	t.rows.lower(t.live.refs())
-	rows := uint32(0)
+	var rows, fullest uint32
 	for i := range t.shards {
 		t.giveBackEntries(&t.shards[i])
-		rows = max(rows, t.giveBackBuckets(&t.shards[i]))
+		buckets, refs := t.giveBackBuckets(&t.shards[i])
+		rows, fullest = max(rows, buckets), max(fullest, refs)
 	}
-	t.rows.give(rows)
+	t.rows.give(rows, fullest)
 	t.release()
 }
 
@@ -52,14 +53,14 @@ func (t *Table) giveBackEntries(s *shard) {
 	}
 }
 
-// giveBackBuckets joins some of a shard's buckets, and returns how many it has now.
-func (t *Table) giveBackBuckets(s *shard) uint32 {
+// giveBackBuckets joins some of a shard's buckets, and returns how many it has now, and of references.
+func (t *Table) giveBackBuckets(s *shard) (buckets, refs uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for n := 0; n < shrinkBatch && t.listing.Load() == 0 && s.index.shrink(); n++ {
 		// One more bucket is gone.
 	}
-	return s.index.buckets()
+	return s.index.buckets(), s.index.held
 }
 
 // spacious reports whether r has more free entries than it should keep.
@@ -79,7 +80,7 @@ func (t *Table) evacuate(s *shard, r *room) (moved int) {
 	for used := all; used != 0; used &= used - 1 { // What moving them will ask for comes side by side: else each waits some times for memory.
 		e := t.entries.at(first + uint32(bits.TrailingZeros64(used)))
 		s.index.fetch(e.hash[Forward])
-		if e.method.replies() {
+		if e.hash[Reply] != 0 {
 			s.index.fetch(e.hash[Reply])
 		}
 	}
@@ -120,7 +121,7 @@ func (t *Table) move(s *shard, i uint32) {
 		to.marks &^= Followed // There is no memory: it will end without a reset.
 	}
 	s.index.replace(e.hash[Forward], refOf(i, Forward), refOf(j, Forward))
-	if e.method.replies() {
+	if e.hash[Reply] != 0 {
 		s.index.replace(e.hash[Reply], refOf(i, Reply), refOf(j, Reply))
 	}
 	s.wheel.replace(i, j)

@@ -10,15 +10,20 @@ import (
 
 // Hashing.
 //
-// Two hashes, both keyed with random numbers of this table that no packet shows:
+// Three hashes, all keyed with random numbers of this table that no packet shows:
 //
 // The shard is chosen by the client's end alone (of a server's packet: the end it goes to), because NAT leaves that end as it is. So both
 // directions of a connection, and both its keys, are in one shard behind one lock. It is address part XOR high[port>>8] XOR low[port&255],
 // where low is a permutation: for each upper byte exactly one lower byte leads to a given shard. So when the director chooses the local
 // port itself (masquerading), the ports that keep both tuples in one shard are enumerated rather than searched.
 //
-// The place within the shard comes from the whole tuple: addresses are folded by 64x64->128 bit multiplications with keys XORed into both
-// factors (as in wyhash). Each result is multiplied once more and its upper bits taken, because the product of neighbouring addresses or
+// The place within the shard comes from the client's end and the protocol too. So both tuples of a connection lead to the same place, and one reference there
+// is found by either: half the index, and half the waits for memory when a connection comes or goes. Where the replies have another end than the
+// client's (Local is not Client), they have a reference of their own, whose place comes from the whole tuple: a DIP's port belongs to many connections. And where a
+// client's end has so many connections that its place is crowded (one port that talks to a whole range of ports, which nobody but an attacker or a server's own
+// resolver does), whatever more it makes is placed by whole tuples, so that no place gets long.
+//
+// Addresses are folded by 64x64->128 bit multiplications with keys XORed into both factors (as in wyhash). Each result is multiplied once more and its upper bits taken, because the product of neighbouring addresses or
 // ports alone walks over the places in equal steps, and with an unlucky key misses some. Whoever does not know the keys cannot do better
 // than chance (2^-32 per pair) in finding tuples that collide, and sees no answer to learn from; a flood from one address still spreads by
 // its ports. 5 ns for a key, IPv4 or IPv6 (BenchmarkKey).
@@ -88,6 +93,11 @@ func (h *hasher) port(client uint64, shard, upper uint8) uint16 {
 	return uint16(upper)<<8 | uint16(h.lowBack[h.part(client)^shard^h.high[upper]])
 }
 
+// end hashes the client's end: its address, hashed, port and protocol.
+func (h *hasher) end(client uint64, port uint16, proto uint8) uint32 {
+	return uint32(fold(client^uint64(port)^uint64(proto)<<32^h.k[4], h.k[3]) * h.k[5] >> 32)
+}
+
 // tuple hashes a whole tuple: client's end (hashed), other end's address, ports and protocol in one word.
 func (h *hasher) tuple(client uint64, other stack.Addr, rest uint64) uint32 {
 	hi, lo := other.Words()
@@ -98,8 +108,10 @@ func (h *hasher) tuple(client uint64, other stack.Addr, rest uint64) uint32 {
 type key struct {
 	wideEnds
 	addrs uint64 // both addresses when narrow
+	of    uint64 // hash of the client's address
 	ports uint32
-	hash  uint32
+	hash  uint32 // of the client's end
+	whole uint32 // of all of it, 0: not needed so far
 	dir   Direction
 	proto uint8
 	shard uint8
@@ -120,9 +132,19 @@ func (h *hasher) key(k *key, t *stack.Tuple, d Direction) {
 	k.client, k.other = client, other
 	k.addrs = packAddrs(client, other)
 	k.ports = ports
-	k.hash = h.tuple(c, other, uint64(ports)|uint64(t.Proto)<<32)
+	k.of = c
+	k.hash = h.end(c, clientPort, t.Proto)
+	k.whole = 0
 	k.dir = d
 	k.proto = t.Proto
 	k.shard = h.shard(c, clientPort)
 	k.narrow = client.Is4() && other.Is4()
+}
+
+// wholeOf returns the hash of all of k, never 0.
+func (h *hasher) wholeOf(k *key) uint32 {
+	if k.whole == 0 {
+		k.whole = max(h.tuple(k.of, k.other, uint64(k.ports)|uint64(k.proto)<<32), 1)
+	}
+	return k.whole
 }

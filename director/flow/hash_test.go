@@ -8,7 +8,7 @@ import (
 	"tapdirector/stack"
 )
 
-// Both keys of a NAT connection are in one shard, and port finds exactly the ports that are.
+// Both tuples of a NAT connection lead to one place of one shard, and port finds exactly the ports that lead to a shard.
 func TestShardIsOfTheClientsEnd(t *testing.T) {
 	h := newHasher()
 	rng := rand.New(rand.NewPCG(1, 1))
@@ -20,7 +20,7 @@ func TestShardIsOfTheClientsEnd(t *testing.T) {
 			h.key(&forward, &k, Forward)
 			k = c.Tuple(Reply)
 			h.key(&reply, &k, Reply)
-			if forward.shard != reply.shard || forward.hash == reply.hash {
+			if forward.shard != reply.shard || forward.hash != reply.hash || h.wholeOf(&forward) == h.wholeOf(&reply) {
 				t.Fatalf("shards %d and %d, hashes %#x and %#x", forward.shard, reply.shard, forward.hash, reply.hash)
 			}
 		}
@@ -56,8 +56,8 @@ func TestHashSpreads(t *testing.T) {
 			},
 		} {
 			h := newHasher()
-			var shards, buckets, tags [256]int
-			seen := map[uint32]bool{}
+			var shards, buckets, tags, wholes [256]int
+			seen, whole := map[uint32]bool{}, map[uint32]bool{}
 			for i := range n {
 				k := tuple(i)
 				var key key
@@ -65,14 +65,16 @@ func TestHashSpreads(t *testing.T) {
 				shards[key.shard]++
 				buckets[key.hash&255]++
 				tags[key.hash>>24]++
-				seen[key.hash] = true
+				wholes[h.wholeOf(&key)&255]++
+				seen[key.hash], whole[key.whole] = true, true
 			}
-			if len(seen) < n-8 { // of 2^32: half a collision is expected
-				t.Errorf("%s: %d different hashes of %d", name, len(seen), n)
+			if len(seen) < n-8 || len(whole) < n-8 { // of 2^32: half a collision is expected
+				t.Errorf("%s: %d and %d different hashes of %d", name, len(seen), len(whole), n)
 			}
 			wantEven(t, name+": shards", shards[:])
 			wantEven(t, name+": buckets", buckets[:])
 			wantEven(t, name+": tags", tags[:])
+			wantEven(t, name+": whole tuples", wholes[:])
 		}
 	})
 }

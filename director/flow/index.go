@@ -108,7 +108,9 @@ type index struct {
 	size      uint32
 	held      uint32 // references
 	overflows uint32 // free overflow buckets
+	replies   uint32 // references for Reply, all of them by whole tuples
 	shard     uint8
+	crowded   bool // there are references for Forward by whole tuples
 
 	rows    *rows         // of the buckets that hashes lead to
 	spill   *slab[bucket] // of the overflow buckets
@@ -172,14 +174,39 @@ func (x *index) after(b *bucket) *bucket {
 
 // add adds a reference; false when there is no memory for it.
 func (x *index) add(hash uint32, r ref) bool {
-	if x.buckets() < x.rows.limit.Load() {
+	if n := x.buckets(); n < x.rows.limit.Load() {
 		x.grow()
+	} else if x.held > 2*fill*n {
+		x.rows.more()
 	}
 	if !x.put(hash, r) {
 		return false
 	}
 	x.held++
+	x.replies += uint32(r.dir())
 	return true
+}
+
+// hasWhole reports whether there may be references for d that are placed by whole tuples.
+func (x *index) hasWhole(d Direction) bool {
+	return d == Forward && x.crowded || d == Reply && x.replies != 0
+}
+
+// wholeFirst reports whether most connections have such a reference for d: then they are looked for there first.
+func (x *index) wholeFirst(d Direction) bool {
+	return d == Reply && 3*uint64(x.replies) > uint64(x.held)
+}
+
+// crowd is how many buckets the place of a client's end has at most before what comes is placed by whole tuples. By chance hardly any has more than two.
+const crowd = 3
+
+// isCrowded reports whether the place that a hash leads to has so many.
+func (x *index) isCrowded(hash uint32) bool {
+	n := 1
+	for b := x.bucket(hash); b.next != 0; b = x.spill.at(b.next) {
+		n++
+	}
+	return n >= crowd
 }
 
 // put puts a reference into the chain of its bucket.
@@ -248,6 +275,8 @@ func (x *index) remove(hash uint32, r ref) {
 			b.setTag(slot, 0)
 			b.refs[slot] = 0 // a cell that is always there: dealing looks at free slots too
 			x.held--
+			x.replies -= uint32(r.dir())
+			x.crowded = x.crowded && x.held != 0
 			if b != first && b.empty() {
 				n := prev.next
 				prev.next = b.next

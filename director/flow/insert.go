@@ -26,14 +26,11 @@ func (t *Table) Insert(c *Conn, event uint8, now time.Duration, out *Conn) Resul
 	s := &t.shards[forward.shard]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if replies { // Its bucket comes while the forward tuple is entered, and is looked at last.
-		s.index.fetch(reply.hash)
-	}
 	if i := t.find(s, &forward); i != 0 {
 		t.load(t.entries.at(i), out)
 		return Exists
 	}
-	if replies && (reply.shard != forward.shard || t.live.conns() >= t.max && t.find(s, &reply) != 0) { // No connection is evicted for nothing.
+	if replies && (reply.shard != forward.shard || t.find(s, &reply) != 0) {
 		s.stats.clashes++
 		return Clash
 	}
@@ -127,9 +124,13 @@ type newcomer struct {
 	tick  uint32
 }
 
-// add makes the entry, whose forward key is free.
+// add makes the entry, whose keys are free.
 func (t *Table) add(s *shard, forward, reply *key, n newcomer) Result {
-	refs := n.conn.Method.refs()
+	places := t.places(s, forward, reply, n.conn)
+	refs := int64(1)
+	if places[Reply] != 0 {
+		refs = 2
+	}
 	conns, all := t.live.come(refs)
 	if conns > t.max && !t.evict(s, n.tick) {
 		t.live.gone(refs)
@@ -138,55 +139,53 @@ func (t *Table) add(s *shard, forward, reply *key, n newcomer) Result {
 	}
 	t.rows.reach(all)
 	i := t.take(s, n.conn.kind())
-	if i == 0 {
-		t.live.gone(refs)
-		s.stats.full++
-		return Full
-	}
-	r := t.enter(s, i, forward, reply, n)
-	switch r {
-	case Clash:
-		s.stats.clashes++
-	case Full:
-		s.stats.full++
-	default:
+	if i != 0 && t.enter(s, i, places, n) {
 		t.begin(s, i, n.tick)
 		return Inserted
 	}
-	t.give(s, i)
+	if i != 0 {
+		t.give(s, i)
+	}
 	t.live.gone(refs)
-	return r
+	s.stats.full++
+	return Full
 }
 
-// enter fills and indexes entry i: Inserted; Clash; or Full when there is no memory for it. But for Inserted it is as it was.
-func (t *Table) enter(s *shard, i uint32, forward, reply *key, n newcomer) Result {
+// places returns where the references to c are placed, as entry.hash.
+func (t *Table) places(s *shard, forward, reply *key, c *Conn) (places [2]uint32) {
+	places[Forward] = forward.hash
+	own := c.Local != c.Client || c.LocalPort != c.ClientPort
+	if s.index.isCrowded(forward.hash) {
+		places[Forward], own = t.hash.wholeOf(forward), true
+		s.index.crowded = true
+	}
+	if own && c.Method.replies() {
+		places[Reply] = t.hash.wholeOf(reply)
+	}
+	return places
+}
+
+// enter fills and indexes entry i. When there is no memory for it, it is as it was.
+func (t *Table) enter(s *shard, i uint32, places [2]uint32, n newcomer) bool {
 	if n.conn.Marks&Followed != 0 && !t.sequences.cover(i) {
-		return Full
+		return false
 	}
 	e := t.entries.at(i)
-	e.hash = [2]uint32{forward.hash, reply.hash} // first: adding the second key may already move the first
-	if !s.index.add(forward.hash, refOf(i, Forward)) {
-		return Full
+	e.hash = places // first: adding the second reference may already move the first
+	if !s.index.add(places[Forward], refOf(i, Forward)) {
+		return false
 	}
-	replies := n.conn.Method.replies()
+	if places[Reply] != 0 && !s.index.add(places[Reply], refOf(i, Reply)) {
+		s.index.remove(places[Forward], refOf(i, Forward))
+		return false
+	}
 	n.conn.Marks &^= NoOutput
-	if !replies {
+	if !n.conn.Method.replies() {
 		n.conn.Marks |= NoOutput
 	}
 	n.conn.State = first(n.conn.Proto).next(n.conn.Proto, viewOf(Forward, n.conn.Marks), n.event)
 	t.store(e, n.conn)
-	if !replies {
-		return Inserted
-	}
-	r := Clash
-	if t.find(s, reply) == 0 {
-		if s.index.add(reply.hash, refOf(i, Reply)) {
-			return Inserted
-		}
-		r = Full
-	}
-	s.index.remove(forward.hash, refOf(i, Forward))
-	return r
+	return true
 }
 
 // begin files and counts entry i, which is new.

@@ -13,6 +13,9 @@ import (
 // it is the table that says how many rows there are, by the references that all shards hold together, and each shard follows with its next references, a split at
 // a time. So a bucket is found without a look at anything, what is split at a time lies side by side, and a small table is small.
 //
+// Not even is what comes from one end of a client: all of it is in one shard. One that has twice what it should may ask for rows by itself, up to those that a full
+// table has, or firmRows: so one port that talks to all ports of a service makes its own packets look at some more buckets, and the index no larger than it may be.
+//
 // Rows that are needed no more are given back: first the limit is lowered; the shards join their buckets down to it; and when the janitor has seen each of them
 // under its lock, none has a row that is above both what it saw and the highest limit since it began. For a shard grows under its lock, and
 // reads the limit there: after it was seen it can have met the limits since the beginning only.
@@ -20,6 +23,8 @@ import (
 const (
 	fill  = 5 // references for a bucket at which there is one more row: 13 bytes a reference; 2 to 4 of 100 buckets overflow
 	spare = 2 // references for a bucket at which fewer rows will do
+
+	firmRows = 2048 // 32 MiB
 )
 
 // rows is the buckets.
@@ -33,6 +38,7 @@ type rows struct {
 	mu        sync.Mutex
 	there     int    // regions that the table has of the system, from the first on
 	peak      uint32 // the highest limit since lower
+	fullest   uint32 // the references of the shard that had most when give was called last
 	touched   uint32 // rows that have been in use
 	filled    bool   // all pages of the last region are there
 	preparing bool   // a goroutine fills the next region
@@ -43,8 +49,8 @@ const regionRows = regionCells / numShards // rows in a region
 
 // newRows returns firstBuckets rows, with address space for as many as refs references ask for.
 func newRows(refs int) *rows {
-	cells := refs/fill + 2*numShards*firstBuckets
-	r := &rows{memory: reserve[bucket](min(cells, math.MaxUint32))}
+	n := max(refs/(fill*numShards)+2*firstBuckets, min(refs/(2*fill), firmRows))
+	r := &rows{memory: reserve[bucket](min(n*numShards, math.MaxUint32))}
 	if !r.add(0) {
 		panic("flow: no memory for a table")
 	}
@@ -59,7 +65,14 @@ func (r *rows) bucket(n uint32, shard uint8) *bucket { return r.at(n<<shardBits 
 
 // reach makes a row more where so many references of all shards ask for it. Where another one does, or there is no memory yet, nothing: buckets become fuller.
 func (r *rows) reach(refs int64) {
-	if refs <= int64(r.limit.Load())*numShards*fill || !r.mu.TryLock() {
+	if refs > int64(r.limit.Load())*numShards*fill {
+		r.more()
+	}
+}
+
+// more makes a row more.
+func (r *rows) more() {
+	if !r.mu.TryLock() {
 		return
 	}
 	defer r.mu.Unlock()
@@ -109,16 +122,18 @@ func (r *rows) prepare(n int) {
 func (r *rows) lower(refs int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if n := uint32(refs / (numShards * spare)); n < r.limit.Load() {
-		r.limit.Store(max(n, firstBuckets))
+	if n := max(uint32(refs/(numShards*spare)), r.fullest/(2*spare), firstBuckets); n < r.limit.Load() {
+		r.limit.Store(n)
 	}
 	r.peak = r.limit.Load()
 }
 
-// give returns to the system what lies above the rows that shards had when each was seen since lower, and those that they may have made since.
-func (r *rows) give(seen uint32) {
+// give returns to the system what lies above the rows that shards had when each was seen since lower, and those that they may have made since. fullest is the
+// references of the shard that has most.
+func (r *rows) give(seen, fullest uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.fullest = fullest
 	top := max(seen, r.peak)
 	for !r.preparing && r.there > 1 && (r.there-1)*regionRows >= int(top)+regionRows/2 {
 		r.there--

@@ -70,14 +70,14 @@ func TestRowsHold(t *testing.T) {
 		t.Fatalf("%d rows of %d, %d regions of %d", r.limit.Load(), most, r.there, r.len())
 	}
 	r.lower(0)
-	r.give(uint32(most))
+	r.give(uint32(most), 0)
 	if r.there != r.len() {
 		t.Errorf("rows that a shard has went: %d regions", r.there)
 	}
 	r.lower(0)
 	r.reach(1 << 40)
 	before := r.there
-	r.give(0)
+	r.give(0, 0)
 	if got := r.there; r.limit.Load() != firstBuckets+1 || got != 1 {
 		t.Errorf("%d rows, %d regions of %d", r.limit.Load(), got, before)
 	}

@@ -142,12 +142,15 @@ func scale(b *testing.B, ip family, n int) {
 	var gives cputime.Steps
 	for range 2000 {
 		table.rows.lower(table.live.refs())
-		rows := uint32(0)
+		var rows, fullest uint32
 		for i := range table.shards {
 			gives.Do(func() { table.giveBackEntries(&table.shards[i]) })
-			gives.Do(func() { rows = max(rows, table.giveBackBuckets(&table.shards[i])) })
+			gives.Do(func() {
+				buckets, refs := table.giveBackBuckets(&table.shards[i])
+				rows, fullest = max(rows, buckets), max(fullest, refs)
+			})
 		}
-		table.rows.give(rows)
+		table.rows.give(rows, fullest)
 		table.release()
 	}
 	longest, _, _ = gives.Longest(100, bound)

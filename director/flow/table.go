@@ -3,8 +3,8 @@
 // # Theory of operation
 //
 // A connection (Conn) is found by the tuple of a packet of either end: the forward tuple (Client -> Virtual), and, where the server's
-// packets pass the director, the reply tuple (Server -> Local). The table is cut into 256 shards, each behind a mutex of its own. Both keys of a
-// connection are in the shard that its client's end chooses (hash.go), so a packet takes one lock, once, for some tens of
+// packets pass the director, the reply tuple (Server -> Local). The table is cut into 256 shards, each behind a mutex of its own. A
+// connection is in the shard that its client's end chooses (hash.go), whichever tuple asks for it, so a packet takes one lock, once, for some tens of
 // nanoseconds; workers of different queues meet there only by chance.
 //
 // A shard is an index from hash to entry (index.go), a timer wheel (wheel.go), and the lists of its free entries; the memory itself comes
@@ -142,13 +142,31 @@ func (t *Table) SetTimeouts(to Timeouts) {
 	}
 }
 
-// find returns the entry that k asks for, 0 when there is none.
+// find returns the entry that k asks for, 0 when there is none. It is looked for by the client's end, or by the whole tuple, or both (hash.go).
 func (t *Table) find(s *shard, k *key) uint32 {
-	b, tag := s.index.look(k.hash)
+	if s.index.wholeFirst(k.dir) {
+		if i := t.seek(s, k, t.hash.wholeOf(k), Reply); i != 0 {
+			return i
+		}
+		return t.seek(s, k, k.hash, Forward)
+	}
+	i := t.seek(s, k, k.hash, Forward)
+	if i == 0 && s.index.hasWhole(k.dir) {
+		return t.seek(s, k, t.hash.wholeOf(k), k.dir)
+	}
+	return i
+}
+
+// seek returns the entry that k asks for among the references for d where hash leads.
+func (t *Table) seek(s *shard, k *key, hash uint32, d Direction) uint32 {
+	b, tag := s.index.look(hash)
 	for {
 		for set := b.match(tag); set != 0; set &= set - 1 {
 			r := b.refs[slotOf(set)]
-			if r.dir() == k.dir && t.matches(t.entries.at(r.cell()), k) {
+			if r.dir() != d {
+				continue
+			}
+			if e := t.entries.at(r.cell()); e.hash[d&1] == hash && t.matches(e, k) {
 				return r.cell()
 			}
 		}
