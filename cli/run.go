@@ -29,11 +29,12 @@ import (
 //	3  withMACs        the director's own MAC on each
 //	4  director.New
 //	5  runTasks        the director and the signals, until one of them ends
-//	6  closeDevices    TAPs that we made go, others stay; this is what wakes workers that wait for frames
+//	6  closeDevices    ends the reads, and with them 5; then TAPs that we made go, others stay
 //
 // Nothing is visible on the LAN before 5.
 
-// stopGrace is how long the director may take to stop once it was told to. With what comes after, a run ends within a second.
+// stopGrace is how long the director may take to stop once it was told to. How long the kernel then takes to remove TAPs is not in it: it waits for others that change
+// interfaces and for RCU, on a busy machine for hundreds of milliseconds, and would do so as well at the end of a process that did not wait.
 const stopGrace = 800 * time.Millisecond
 
 // errStuck is a bug of ours: the process ends all the same, and the kernel takes the TAPs.
@@ -142,27 +143,31 @@ func openDevices(c *conf.Config, e environment) ([]*tap.Device, error) {
 	return devices, nil
 }
 
-// closeDevices closes them all, the last opened first.
+// closeDevices closes them all, side by side: the kernel waits as long for one as for all.
 func closeDevices(devices []*tap.Device) error {
-	var errs []error
-	for i, d := range slices.Backward(devices) {
+	errs := make([]error, len(devices))
+	var closing sync.WaitGroup
+	for i, d := range devices {
 		if slices.Index(devices, d) != i {
 			continue // shared
 		}
-		if err := d.Close(); err != nil {
-			errs = append(errs, fmt.Errorf("close %s: %w", d.Name, err))
-		}
+		closing.Go(func() {
+			if err := d.Close(); err != nil {
+				errs[i] = fmt.Errorf("close %s: %w", d.Name, err)
+			}
+		})
 	}
+	closing.Wait()
 	return errors.Join(errs...)
 }
 
 // tasks are what runTasks is to do beside running.
 type tasks struct {
-	shut   func() error // close the devices
+	shut   func() error // close the devices, the first time; who calls it again waits as well
 	reload func()       // read the file again
 }
 
-// runTasks runs the director and the signals until the director fails or is told to stop. Then it closes the devices: a
+// runTasks runs the director and the signals until the director fails or is told to stop. Then it begins to close the devices: a
 // worker that waits for a frame ends by that at once.
 func runTasks(ctx context.Context, d *director.Director, e environment, do tasks) error {
 	ctx, stop := context.WithCancel(ctx)
@@ -176,7 +181,8 @@ func runTasks(ctx context.Context, d *director.Director, e environment, do tasks
 	})
 	g.Go(func() error {
 		<-ctx.Done()
-		return do.shut()
+		go do.shut()
+		return nil
 	})
 	done := make(chan error, 1)
 	go func() { done <- g.Wait() }()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tapdirector/conf"
+	"tapdirector/director"
 	"tapdirector/tap"
 )
 
@@ -153,6 +154,37 @@ func TestRunUntilCancelled(t *testing.T) {
 	r := startMemoryRun(t, ctx)
 	cancel()
 	if err := r.ended(t); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSlowKernel: how long the kernel takes to remove the TAPs is not the director's: it has stopped when its reads have ended.
+func TestSlowKernel(t *testing.T) {
+	c := parseConf(t, twoArms)
+	e := environment{log: slog.New(slog.DiscardHandler), machine: "m", open: func(o tap.Options) (*tap.Device, error) {
+		d, _ := tap.NewMemory(tap.MemoryOptions{Name: o.Name})
+		return d, nil
+	}}
+	devices, err := openDevices(c, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err = withMACs(c, devices, e.machine); err != nil {
+		t.Fatal(err)
+	}
+	d, err := director.New(director.Options{Config: c, Devices: devices, Log: e.log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	removed := make(chan struct{})
+	defer close(removed)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err = runTasks(ctx, d, e, tasks{shut: func() error {
+		defer func() { <-removed }()
+		return closeDevices(devices)
+	}})
+	if err != nil {
 		t.Error(err)
 	}
 }

@@ -125,11 +125,11 @@ func (t *tunDevice) stats() (s Stats) {
 	return s
 }
 
-// close stops the watcher, then wakes and waits for the reads, then lets the interface go.
+// close ends the reads at once, then stops the watcher, which may be waiting for the kernel, then lets the interface go.
 func (t *tunDevice) close() error {
 	t.closing.Do(func() {
-		t.watcher.stop()
 		unix.Write(t.stop, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+		t.watcher.stop()
 		t.closeFDs()
 		t.nl.Close()
 	})

@@ -3,6 +3,7 @@ package tap
 import (
 	"errors"
 	"io"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -24,8 +25,9 @@ type waterQueue struct {
 	counters counters
 	onFault  func() // called when a read failed: the device may be gone
 
-	quit chan struct{} // closed first of all
-	done chan struct{} // closed when the reading goroutine has ended
+	ending sync.Once
+	quit   chan struct{} // closed by end
+	done   chan struct{} // closed when the reading goroutine has ended
 }
 
 // startWater starts to read from an open device.
@@ -122,10 +124,17 @@ func refusedBy(err error, t *txTally) {
 	}
 }
 
+// end makes Read return ErrClosed from now on.
+func (q *waterQueue) end() {
+	q.ending.Do(func() {
+		close(q.quit)
+		q.inbox.close()
+	})
+}
+
 // close is called once.
 func (q *waterQueue) close() error {
-	close(q.quit)
-	q.inbox.close()
+	q.end()
 	err := q.file.Close()
 	select {
 	case <-q.done:

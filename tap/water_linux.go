@@ -103,6 +103,7 @@ func (p *port) waterDevice(file *os.File) *Device {
 		return s
 	}
 	d.close = sync.OnceValue(func() error {
+		q.end()
 		w.stop()
 		defer p.nl.Close()
 		return q.close()
