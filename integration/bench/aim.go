@@ -77,9 +77,26 @@ func (f figure) bound(aim float64) string {
 	return sign + strconv.FormatFloat(aim, 'g', -1, 64)
 }
 
-func verdict(reached bool) string {
-	if reached {
+// loopOf is the copy loop of as many arms as a method has: the floor, which nothing that reads and writes each frame of a TAP is below.
+func loopOf(method string) string {
+	if method == peerDR {
+		return peerCopyLoop1
+	}
+	return peerCopyLoop2
+}
+
+// outOfReach reports whether the copy loop itself misses the aim of a row.
+func (r *row) outOfReach() bool {
+	return r.Floor != nil && !r.figure.reached(r.Floor.Median, r.Aim)
+}
+
+// verdict says what became of a row's aim.
+func (r *row) verdict() string {
+	switch {
+	case *r.Reached:
 		return "reached"
+	case r.outOfReach():
+		return "missed; the copy loop: " + number(r.Floor.Median, 2)
 	}
 	return "missed"
 }

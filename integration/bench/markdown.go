@@ -114,7 +114,7 @@ func (r *report) targetCells(t target) []string {
 			line = append(line, "-", "missing")
 			continue
 		}
-		line = append(line, fmt.Sprintf("%s (%s)", number(row.Ratio.Median, 2), row.Ratio.spread(2)), verdict(*row.Reached))
+		line = append(line, fmt.Sprintf("%s (%s)", number(row.Ratio.Median, 2), row.Ratio.spread(2)), row.verdict())
 	}
 	return line
 }

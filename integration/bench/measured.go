@@ -64,6 +64,7 @@ func (m measured) rowsOf(family int, peers []peer, f figure) (rows []row) {
 		case p.compared() && !f.Million:
 			r.Ours = p.Method
 			r.compare(m[place{family, p.Method}][f.Key], at[f.Key])
+			r.compareFloor(m[place{family, loopOf(p.Method)}][f.Key], at[f.Key])
 		}
 		rows = append(rows, r)
 	}
@@ -88,5 +89,12 @@ func (r *row) compare(samples, to []float64) {
 	if bound := aimOf(r.figure, &r.peer); bound != 0 {
 		reached := r.figure.reached(ratio.Median, bound)
 		r.Aim, r.Reached = bound, &reached
+	}
+}
+
+// compareFloor forms the ratio of the copy loop's samples to those of a peer that there is an aim against.
+func (r *row) compareFloor(loop, peer []float64) {
+	if ratio := summarize(ratios(loop, peer)); r.Reached != nil && r.Peer != loopOf(r.Ours) && ratio.N > 0 {
+		r.Floor = &ratio
 	}
 }

@@ -43,6 +43,7 @@ type row struct {
 	Ratio   *summary `json:"ratio,omitempty"` // formed in each round
 	Aim     float64  `json:"aim,omitempty"`
 	Reached *bool    `json:"reached,omitempty"`
+	Floor   *summary `json:"floor,omitempty"` // the ratio of the copy loop to the row's peer, where that is another and there is an aim
 
 	figure figure
 	peer   peer

@@ -131,6 +131,12 @@ func TestRows(t *testing.T) {
 			t.Errorf("%s: ratio %v, reached %v, want %v, %v", c.row, r.Ratio.Median, *r.Reached, c.ratio, c.reached)
 		}
 	}
+	if r := rows["4 tcp-up haproxy"]; r.Floor == nil || r.Floor.Median != 10.0/9 || !r.outOfReach() {
+		t.Errorf("the copy loop to HAProxy: %+v", r.Floor)
+	}
+	if r := rows["4 tcp-up copyloop2"]; r.Floor != nil {
+		t.Errorf("the copy loop to itself: %+v", r.Floor)
+	}
 	if r, there := rows["4 rtt-p99 copyloop2"]; !there || r.Summary.N != 0 || r.Ratio != nil {
 		t.Errorf("a peer that was not measured: %+v", r)
 	}

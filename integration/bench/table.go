@@ -21,7 +21,7 @@ func (r *row) cells() []string {
 		c[4], c[5] = number(r.Ratio.Median, 2), r.Ratio.spread(2)
 	}
 	if r.Reached != nil {
-		c[6], c[7] = r.figure.bound(r.Aim), verdict(*r.Reached)
+		c[6], c[7] = r.figure.bound(r.Aim), r.verdict()
 	}
 	return c
 }
@@ -69,15 +69,21 @@ func padded(line []string, width []int) string {
 
 // score counts what was aimed at.
 func (r *report) score() string {
-	reached, all := 0, 0
-	for _, row := range r.Rows {
-		if row.Reached == nil {
+	reached, all, beyond := 0, 0, 0
+	for i := range r.Rows {
+		switch row := &r.Rows[i]; {
+		case row.Reached == nil:
 			continue
+		case *row.Reached:
+			reached++
+		case row.outOfReach():
+			beyond++
 		}
 		all++
-		if *row.Reached {
-			reached++
-		}
 	}
-	return fmt.Sprintf("%d of %d aims reached", reached, all)
+	s := fmt.Sprintf("%d of %d aims reached", reached, all)
+	if beyond > 0 {
+		s += fmt.Sprintf("; %d of the others the copy loop misses as well", beyond)
+	}
+	return s
 }
