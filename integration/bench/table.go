@@ -26,7 +26,7 @@ func (r *row) cells() []string {
 	return c
 }
 
-// writeText writes the table: the peer to the left, all else to the right.
+// writeText writes the table: the peer and the verdict to the left, all else to the right.
 func (r *report) writeText(w io.Writer) error {
 	lines := [][]string{columns}
 	for i := range r.Rows {
@@ -60,11 +60,12 @@ func widths(lines [][]string) []int {
 }
 
 func padded(line []string, width []int) string {
+	last := len(line) - 1
 	text := fmt.Sprintf("  %-*s", width[0], line[0])
-	for i := 1; i < len(line); i++ {
+	for i := 1; i < last; i++ {
 		text += fmt.Sprintf("  %*s", width[i], line[i])
 	}
-	return strings.TrimRight(text, " ")
+	return strings.TrimRight(text+"  "+line[last], " ")
 }
 
 // score counts what was aimed at.
