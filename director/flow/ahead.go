@@ -40,14 +40,11 @@ func (a *Ahead) Add(t *Table, k *stack.Tuple, d Direction) {
 	}
 	var key key
 	t.hash.key(&key, k, d)
-	s := &t.shards[key.shard]
 	hash := key.hash
-	s.mu.Lock()
-	if s.index.wholeFirst(d) {
+	if d == Reply && t.live.own() {
 		hash = t.hash.wholeOf(&key)
 	}
-	s.index.fetch(hash)
-	s.mu.Unlock()
+	t.rows.fetchPlace(hash, key.shard)
 	a.hints[a.n] = hint{hash, key.shard}
 	a.wide = a.wide || !key.narrow
 	a.n++

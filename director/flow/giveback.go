@@ -1,7 +1,6 @@
 package flow
 
 import (
-	"math"
 	"math/bits"
 	"slices"
 )
@@ -72,7 +71,7 @@ func (r *room) spacious() bool {
 func (t *Table) evacuate(s *shard, r *room) (moved int) {
 	n := slices.Max(r.pages)
 	p := t.pages.at(n)
-	if p.free != 0 {
+	if !p.full() {
 		t.unlink(r, n)
 	}
 	first := n << pageShift
@@ -94,7 +93,7 @@ func (t *Table) evacuate(s *shard, r *room) (moved int) {
 
 // usedOf returns which entries of a page are in use, a bit for each.
 func (t *Table) usedOf(p *page) uint64 {
-	used := uint64(math.MaxUint64)
+	used := uint64(1)<<p.fresh - 1 // all where fresh is 64
 	for i := p.free; i != 0; i = t.entries.at(i).next {
 		used &^= 1 << (i % pageCells)
 	}

@@ -135,11 +135,11 @@ func wantRoom(t *testing.T, table *Table, s *shard) {
 			for ; set != 0; set &= set - 1 {
 				count++
 			}
-			if count != p.used {
+			if count != uint32(p.used) {
 				t.Fatalf("page %d counts %d entries, has %d", n, p.used, count)
 			}
 			used += count
-			if p.free != 0 {
+			if !p.full() {
 				linked++
 			}
 		}

@@ -83,6 +83,16 @@ func (b *bucket) setTag(slot int, tag uint16) {
 	b.tags2 = b.tags2&^(0xffff<<at) | uint32(tag)<<at
 }
 
+// append fills a slot that was never used.
+func (b *bucket) append(slot int, tag uint16, r ref) {
+	b.refs[slot] = r
+	if slot < 8 {
+		b.tags[slot>>2] |= uint64(tag) << (slot & 3 << 4)
+		return
+	}
+	b.tags2 |= uint32(tag) << (slot & 3 << 4)
+}
+
 func (b *bucket) tag(slot int) uint16 {
 	at := slot & 3 << 4
 	if slot < 8 {
@@ -197,14 +207,25 @@ func (x *index) wholeFirst(d Direction) bool {
 	return d == Reply && 3*uint64(x.replies) > uint64(x.held)
 }
 
-// crowd is how many buckets the place of a client's end has at most before what comes is placed by whole tuples. By chance hardly any has more than two.
-const crowd = 3
+// isFree reports whether surely no connection is where a hash leads, nor anywhere else.
+func (x *index) isFree(hash uint32) bool {
+	b, tag := x.look(hash)
+	return b.match(tag) == 0 && b.next == 0 && x.replies == 0 && !x.crowded
+}
+
+// crowd is how many references with one tag a place has before what more comes from that client's end is placed by whole tuples: many ends never
+// meet in a bucket and a tag by chance.
+const crowd = 16
 
 // isCrowded reports whether the place that a hash leads to has so many.
 func (x *index) isCrowded(hash uint32) bool {
-	n := 1
-	for b := x.bucket(hash); b.next != 0; b = x.spill.at(b.next) {
-		n++
+	b, tag := x.look(hash)
+	if b.next == 0 {
+		return false
+	}
+	n := 0
+	for ; b != nil; b = x.after(b) {
+		n += bits.OnesCount64(b.match(tag))
 	}
 	return n >= crowd
 }
@@ -352,21 +373,30 @@ func (x *index) shrink() bool {
 // part moves those references of a bucket of that level and its chain that belong there to the bucket to. In a split it needs no new memory: the primary buckets take
 // the first 10 of each half, and the overflow buckets needed for the rest are never more than the chain so far gave back.
 func (x *index) part(from, to *bucket, level uint32) {
-	halves := [2]*bucket{from, to}
 	old := *from
-	*from = bucket{}
-	for {
+	var halves [2]bucket
+	var n [2]int
+	for slot, r := range old.refs {
+		if tag := old.tag(slot); tag != 0 {
+			h := tag >> (level % tagStep) & 1
+			halves[h].append(n[h], tag, r)
+			n[h]++
+		}
+	}
+	*from, *to = halves[0], halves[1]
+	for next := old.next; next != 0; {
+		old = *x.spill.at(next)
+		x.release(next)
+		next = old.next
 		for slot, r := range old.refs {
 			if tag := old.tag(slot); tag != 0 {
-				x.putIn(halves[tag>>(level%tagStep)&1], tag, r)
+				b := from
+				if tag>>(level%tagStep)&1 != 0 {
+					b = to
+				}
+				x.putIn(b, tag, r)
 			}
 		}
-		n := old.next
-		if n == 0 {
-			return
-		}
-		old = *x.spill.at(n)
-		x.release(n)
 	}
 }
 

@@ -26,13 +26,15 @@ func (t *Table) Insert(c *Conn, event uint8, now time.Duration, out *Conn) Resul
 	s := &t.shards[forward.shard]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if i := t.find(s, &forward); i != 0 {
-		t.load(t.entries.at(i), out)
-		return Exists
-	}
-	if replies && (reply.shard != forward.shard || t.find(s, &reply) != 0) {
-		s.stats.clashes++
-		return Clash
+	if !s.index.isFree(forward.hash) || replies && reply.hash != forward.hash {
+		if i := t.find(s, &forward); i != 0 {
+			t.load(t.entries.at(i), out)
+			return Exists
+		}
+		if replies && (reply.shard != forward.shard || t.find(s, &reply) != 0) {
+			s.stats.clashes++
+			return Clash
+		}
 	}
 	*out = *c
 	return t.add(s, &forward, &reply, newcomer{out, event, tickOf(now)})
@@ -193,7 +195,6 @@ func (t *Table) begin(s *shard, i, tick uint32) {
 	e := t.entries.at(i)
 	e.deadline = tick + t.timeouts[e.state&stateMask].Load()
 	s.wheel.file(i)
-	s.stats.inserted++
 	s.stats.states[e.state]++
 	t.countOne(e, 1)
 	if e.state.established() && e.marks&Unproven != 0 {

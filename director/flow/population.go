@@ -18,4 +18,10 @@ func (p *population) gone(refs int64) { p.both.Add(-refs*oneRef - 1) }
 
 func (p *population) conns() int64 { return p.both.Load() & (oneRef - 1) }
 
+// own reports whether most connections have a reference of their own for replies.
+func (p *population) own() bool {
+	n := p.both.Load()
+	return 3*(n>>32-n&(oneRef-1)) > n>>32
+}
+
 func (p *population) refs() int64 { return p.both.Load() >> 32 }

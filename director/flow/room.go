@@ -17,9 +17,13 @@ type room struct {
 // page is 64 entries, numbered by the first one's cell >> pageShift.
 type page struct {
 	free       uint32 // entry, the first of a list linked by next; 0: none
-	used       uint32 // entries in use
+	fresh      uint16 // entries from this one on are free too, and were never used
+	used       uint16 // entries in use
 	next, prev uint32 // pages in the room's list; 0: none
 }
+
+// full reports whether no entry is free.
+func (p *page) full() bool { return p.used == pageCells }
 
 // link puts page n into the list of those with a free entry.
 func (t *Table) link(r *room, n uint32) {
@@ -50,15 +54,24 @@ func (t *Table) take(s *shard, k kind) uint32 {
 	if r.first == 0 && !t.stock(r, k) {
 		return 0
 	}
-	p := t.pages.at(r.first)
+	n := r.first
+	p := t.pages.at(n)
 	i := p.free
-	p.free = t.entries.at(i).next
+	if i != 0 {
+		p.free = t.entries.at(i).next
+	} else {
+		i = n<<pageShift + uint32(p.fresh)
+		p.fresh++
+	}
 	p.used++
 	r.used++
-	if p.free == 0 {
-		t.unlink(r, r.first)
-	} else {
-		prefetch(unsafe.Pointer(t.entries.at(p.free))) // of the next connection
+	switch {
+	case p.full():
+		t.unlink(r, n)
+	case p.free != 0: // The next connection's comes meanwhile.
+		prefetch(unsafe.Pointer(t.entries.at(p.free)))
+	default:
+		prefetch(unsafe.Pointer(t.entries.at(n<<pageShift + uint32(p.fresh))))
 	}
 	return i
 }
@@ -73,23 +86,19 @@ func (t *Table) stock(r *room, k kind) bool {
 		t.entries.giveBack(first)
 		return false
 	}
-	second := uint32(0)
 	if k == wide {
-		if second = t.wides.page(); second == 0 {
+		second := t.wides.page()
+		if second == 0 {
 			t.entries.giveBack(first)
 			return false
 		}
-	}
-	cells := t.entries.pageAt(first)
-	for n := range cells {
-		cells[n].next = first + uint32(n) + 1
-		if k == wide {
+		cells := t.entries.pageAt(first)
+		for n := range cells {
 			cells[n].wide = second + uint32(n)
 		}
 	}
-	cells[pageCells-1].next = 0
 	n := first >> pageShift
-	*t.pages.at(n) = page{free: first}
+	*t.pages.at(n) = page{}
 	r.pages = append(r.pages, n)
 	t.link(r, n)
 	return true
@@ -100,7 +109,7 @@ func (t *Table) give(s *shard, i uint32) {
 	e := t.entries.at(i)
 	r, n := &s.rooms[e.kind()], i>>pageShift
 	p := t.pages.at(n)
-	if p.free == 0 {
+	if p.full() {
 		t.link(r, n)
 	}
 	e.next = p.free

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"math"
+	"math/bits"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -62,6 +63,17 @@ func newRows(refs int) *rows {
 
 // bucket returns bucket n of a shard.
 func (r *rows) bucket(n uint32, shard uint8) *bucket { return r.at(n<<shardBits | uint32(shard)) }
+
+// fetchPlace fetches the bucket of a hash in a shard that has all rows which it may have. It takes no lock, which would wait for the fetches before.
+func (r *rows) fetchPlace(hash uint32, shard uint8) {
+	limit := r.limit.Load()
+	bitsOf := bits.Len32(limit - 1)
+	n := hash & (1<<bitsOf - 1)
+	if n >= limit {
+		n &= 1<<(bitsOf-1) - 1
+	}
+	r.fetch(n<<shardBits | uint32(shard))
+}
 
 // reach makes a row more where so many references of all shards ask for it. Where another one does, or there is no memory yet, nothing: buckets become fuller.
 func (r *rows) reach(refs int64) {

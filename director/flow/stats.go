@@ -29,7 +29,6 @@ func (t *Table) Stats() (sum Stats) {
 		s.mu.Lock()
 		st := s.stats
 		s.mu.Unlock()
-		sum.Inserted += st.inserted
 		sum.Expired += st.expired
 		sum.Reopened += st.reopened
 		sum.Removed += st.removed
@@ -42,6 +41,7 @@ func (t *Table) Stats() (sum Stats) {
 			sum.Len += int(n)
 		}
 	}
+	sum.Inserted = sum.Expired + sum.Reopened + sum.Removed + sum.Evicted + uint64(sum.Len)
 	sum.Bytes = t.entries.bytes() + t.wides.bytes() + t.sequences.bytes() + t.pages.bytes() + t.rows.bytes() + t.shards[0].index.spill.bytes()
 	return sum
 }

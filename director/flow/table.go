@@ -88,13 +88,13 @@ type shard struct {
 	wheel    wheel
 	hand     uint32 // the bucket where evict looks next
 
-	_ [28]byte // to whole lines
+	_ [36]byte // to whole lines
 }
 
 // shardStats is a shard's part of Stats.
 type shardStats struct {
-	inserted, expired, reopened, removed, evicted, clashes, full, noPort uint64
-	states                                                               [NumStates]uint32
+	expired, reopened, removed, evicted, clashes, full, noPort uint64
+	states                                                     [NumStates]uint32
 }
 
 // New makes an empty table.

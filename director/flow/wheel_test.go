@@ -163,7 +163,7 @@ func TestExpireBatchIsBounded(t *testing.T) {
 		mustInsert(t, table, families[0].conn(NAT, 17, n), 0)
 	}
 	s := &table.shards[0]
-	total := int(s.stats.inserted)
+	total := int(s.stats.states[UDP])
 	batches := 0
 	for done := false; !done; batches++ {
 		var n int
