@@ -16,11 +16,14 @@ import "time"
 //
 // A hand goes round the buckets of the newcomer's shard, on from where it stopped last time, and the best of the candidates that it meets goes: the
 // one with the better class, then the one silent for longest. The best of 8 half-open ones is hardly ever one that came just now, whose
-// client's answer is still under way. The work is bounded: at most 32 entries and 32 buckets, 3 to 8 us all told, only where the table is full.
+// client's answer is still under way. Where nobody in that shard may go, which is usual in a table of some thousand places, the other shards are asked, as far as
+// no packet holds them just now. The work is bounded: at most 32 entries and 32 buckets of the own shard, 3 to 8 us all told, and twice as many of others,
+// only where the table is full. Where nobody was found anywhere, that is so until the next tick, or until a connection comes to a state in which it may go.
 
 const (
-	evictLook   = 32 // entries, or buckets, that are looked at for one newcomer
-	evictSample = 8  // half-open ones among them are enough
+	evictLook   = 32            // entries, or buckets, of a shard that are looked at for one newcomer
+	evictSample = 8             // half-open ones among them are enough
+	evictOthers = 2 * evictLook // of other shards
 )
 
 // worth is what a connection is worth when there are too many; the lowest goes first.
@@ -57,17 +60,51 @@ func (c candidate) better(o candidate) bool {
 	return o.cell == 0 || c.worth < o.worth || c.worth == o.worth && c.silent > o.silent
 }
 
-// evict ends one connection of s to make room; false when there was none that may go.
+// evict ends one connection to make room for one in s, which is locked; false when there was none that may go.
 func (t *Table) evict(s *shard, now uint32) bool {
-	if t.evicted == nil || t.spares.Load() || !s.evictable() {
+	if t.evicted == nil || t.spares.Load() {
+		return false
+	}
+	f := hunt{now: now}
+	return t.evictFrom(s, &f) || t.evictElsewhere(s, &f)
+}
+
+// evictElsewhere is evictFrom the other shards. It waits for none of their locks, as others may be waiting for that of s.
+func (t *Table) evictElsewhere(s *shard, f *hunt) bool {
+	if t.barren.Load() == f.now+1 {
+		return false
+	}
+	most, asked := f.work+evictOthers, true
+	for n := 1; n < numShards && f.work < most; n++ {
+		o := &t.shards[(int(s.index.shard)+n)%numShards]
+		if !o.mu.TryLock() {
+			asked = false
+			continue
+		}
+		found := t.evictFrom(o, f)
+		o.mu.Unlock()
+		if found {
+			return true
+		}
+	}
+	if asked {
+		t.barren.Store(f.now + 1)
+	}
+	return false
+}
+
+// evictFrom ends one connection of s.
+func (t *Table) evictFrom(s *shard, f *hunt) bool {
+	if !s.evictable() {
 		return false
 	}
 	buckets := s.index.buckets()
-	f := hunt{now: now}
+	f.looked, f.halfOpen, f.best = 0, 0, candidate{}
 	for n := min(evictLook, buckets); n > 0 && f.looked < evictLook && f.halfOpen < evictSample; n-- {
+		f.work++
 		s.hand = (s.hand + 1) % buckets
 		for b := s.index.primary(s.hand); b != nil; b = s.index.after(b) {
-			t.look(&f, b)
+			t.look(f, b)
 		}
 	}
 	if f.best.cell == 0 {
@@ -83,11 +120,19 @@ func (t *Table) evict(s *shard, now uint32) bool {
 // SetEviction switches eviction off and on again, in a table that was made with it.
 func (t *Table) SetEviction(on bool) { t.spares.Store(!on) }
 
+// comes notes that a connection has come to a state.
+func (t *Table) comes(s State) {
+	if worths[s] < idle && t.barren.Load() != 0 {
+		t.barren.Store(0)
+	}
+}
+
 // hunt is a look for the connection that should go.
 type hunt struct {
 	now              uint32
+	work             int // entries and buckets that were looked at
 	best             candidate
-	looked, halfOpen int
+	looked, halfOpen int // entries of the shard in hand
 }
 
 // look goes through a bucket. Each connection is met once: by its forward tuple.
@@ -97,6 +142,7 @@ func (t *Table) look(f *hunt, b *bucket) {
 			continue
 		}
 		f.looked++
+		f.work++
 		c := t.judge(r.cell(), f.now)
 		if c.worth == halfOpen {
 			f.halfOpen++

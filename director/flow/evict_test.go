@@ -2,6 +2,8 @@ package flow
 
 import (
 	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -227,6 +229,79 @@ func TestFlood(t *testing.T) {
 			t.Errorf("full %d, evicted %d, told %v", st.Full, st.Evicted, evicted)
 		}
 	})
+}
+
+// In a small table few shards have a connection that may go, or none has more than one: while there is one anywhere a flood is served.
+func TestFloodOfSmallTable(t *testing.T) {
+	eachFamily(t, func(t *testing.T, ip family) {
+		for _, old := range []int{0, 300, 399} {
+			const max = 400
+			table, _ := evicting(max)
+			for i := range old {
+				establish(t, table, ip.conn(NAT, stack.ProtoTCP, i), 0)
+			}
+			for i := range 10_000 {
+				if r := insertAt(t, table, ip.conn(NAT, stack.ProtoTCP, old+i), stack.SYN, time.Second); r != Inserted {
+					t.Fatalf("%d established: SYN %d of the flood: %v", old, i, r)
+				}
+			}
+			for i := range old {
+				if s, _ := stateOf(table, ip.conn(NAT, stack.ProtoTCP, i)); s != Established {
+					t.Fatalf("established connection %d of %d is %v", i, old, s)
+				}
+			}
+			wantLen(t, table, max)
+		}
+	})
+}
+
+// Where nobody may go, the next one to come to such a state does.
+func TestNobodyMayGoUntil(t *testing.T) {
+	table, _ := evicting(300)
+	for i := range 300 {
+		establish(t, table, families[0].conn(NAT, stack.ProtoTCP, i), 0)
+	}
+	for i := range 5 {
+		for n := range 3 {
+			if r := insertAt(t, table, families[0].conn(NAT, stack.ProtoTCP, 1000+3*i+n), stack.SYN, time.Second); r != Full {
+				t.Fatal(r)
+			}
+		}
+		c := families[0].conn(NAT, stack.ProtoTCP, 7*i)
+		advance(table, c, Forward, stack.RST, time.Second)
+		next := families[0].conn(NAT, stack.ProtoTCP, 2000+i)
+		if r := insertAt(t, table, next, stack.SYN, time.Second); r != Inserted {
+			t.Fatal(i, r)
+		}
+		if _, ok := stateOf(table, c); ok {
+			t.Error("the closed one is there")
+		}
+		answer(table, next)
+	}
+}
+
+// answer takes c, of which a SYN was seen, through the rest of the handshake.
+func answer(table *Table, c Conn) {
+	advance(table, c, Reply, stack.SYN|stack.ACK, time.Second)
+	advance(table, c, Forward, stack.ACK, time.Second)
+}
+
+// Workers flood a small table at once, and look for room in each other's shards: none waits for another one for ever, and all accounts are right.
+func TestFloodConcurrently(t *testing.T) {
+	var evicted atomic.Int64
+	table := New(Options{Max: 300, Evicted: func(uint32) { evicted.Add(1) }})
+	var work sync.WaitGroup
+	for w := range 4 {
+		work.Go(func() {
+			for i := range 5000 {
+				insertAt(t, table, families[w&1].conn(NAT, stack.ProtoTCP, w*5000+i), stack.SYN, time.Duration(i)*time.Millisecond)
+			}
+		})
+	}
+	work.Wait()
+	if st := table.Stats(); st.Len != 300 || st.Evicted != uint64(evicted.Load()) || st.Evicted+st.Full+300 != 20_000 {
+		t.Errorf("%+v", st)
+	}
 }
 
 // A port of a masqueraded connection that was evicted is free again, and every account is right after a mixture.

@@ -196,6 +196,7 @@ func (t *Table) begin(s *shard, i, tick uint32) {
 	e.deadline = tick + t.timeouts[e.state&stateMask].Load()
 	s.wheel.file(i)
 	s.stats.states[e.state]++
+	t.comes(e.state)
 	t.countOne(e, 1)
 	if e.state.established() && e.marks&Unproven != 0 {
 		t.prove(e)

@@ -69,10 +69,12 @@ type Table struct {
 	sequences *slab[Sequence] // by the cell of an entry with the mark Followed
 	listing   atomic.Int32    // calls of Each under way
 
-	_      [32]byte // live changes with each new connection, what is above never
-	live   population
-	spares atomic.Bool // eviction is switched off; asked for in a full table only
-	_      [52]byte    // the shards begin at a cache line
+	spares atomic.Bool   // eviction is switched off; asked for in a full table only
+	barren atomic.Uint32 // the tick before was found to have nobody that may go in any shard; 0: none
+
+	_    [24]byte // live changes with each new connection, what is above hardly ever
+	live population
+	_    [56]byte // the shards begin at a cache line
 
 	shards [numShards]shard
 }
@@ -242,6 +244,7 @@ func (t *Table) recount(s *shard, e *entry, next State) {
 	s.stats.states[next]++
 	was, is := e.state.Active(), next.Active()
 	e.state = next
+	t.comes(next)
 	if next.established() && e.marks&Unproven != 0 {
 		t.prove(e)
 	}
