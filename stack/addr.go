@@ -102,6 +102,11 @@ type Tuple struct {
 	Proto            uint8 // IANA protocol number
 }
 
+// Is reports whether t is u: as ==, which calls a function, but in place.
+func (t *Tuple) Is(u *Tuple) bool {
+	return t.SrcPort == u.SrcPort && t.Src == u.Src && t.Dst == u.Dst && t.DstPort == u.DstPort && t.Proto == u.Proto
+}
+
 // Reverse returns the tuple of a packet in the other direction.
 func (t Tuple) Reverse() Tuple {
 	return Tuple{Src: t.Dst, Dst: t.Src, SrcPort: t.DstPort, DstPort: t.SrcPort, Proto: t.Proto}

@@ -91,6 +91,9 @@ func Parse(f *tap.Frame, p *Packet) Reason {
 	if len(b) < tap.EthernetLen {
 		return ReasonShort
 	}
+	if len(b) >= alikeLen && unmarked(&f.Header) && p.parseSimple(f, (*[alikeLen]byte)(b), len(b)) {
+		return ReasonNone
+	}
 	if b[6]&1 != 0 {
 		return ReasonSourceMAC
 	}
