@@ -1,15 +1,11 @@
 package flow
 
-import (
-	"unsafe"
-
-	"tapdirector/stack"
-)
+import "unsafe"
 
 // Looking ahead.
 //
 // In a table that no cache holds, a packet waits for memory twice, one after the other: for its bucket of the index, and for its entry. A worker has
-// up to 64 packets in hand, whose waits do not depend on each other. So it tells all their tuples first, and then looks them up: the
+// up to 64 packets in hand, whose waits do not depend on each other. So it tells all their keys first, and then looks them up: the
 // lines come side by side while it goes on. Nothing but time depends on it.
 
 // Ahead collects what a batch of packets will look up. It is one worker's; the zero value is ready.
@@ -33,16 +29,15 @@ type hint struct {
 // Pays reports whether the table is so large that looking ahead saves more than it costs.
 func (t *Table) Pays() bool { return t.live.conns() >= aheadFloor }
 
-// Add notes a tuple that is going to be looked up in direction d, and fetches its bucket. More than fit are left out.
-func (a *Ahead) Add(t *Table, k *stack.Tuple, d Direction) {
+// Add notes a key that is going to be looked up, and fetches its bucket. More than fit are left out.
+func (a *Ahead) Add(t *Table, k *Key) {
 	if a.n == aheadMax {
 		return
 	}
-	var key key
-	t.hash.key(&key, k, d)
+	key := &k.key
 	hash := key.hash
-	if d == Reply && t.live.own() {
-		hash = t.hash.wholeOf(&key)
+	if key.dir == Reply && t.live.own() {
+		hash = t.hash.wholeOf(key)
 	}
 	t.rows.fetchPlace(hash, key.shard)
 	a.hints[a.n] = hint{hash, key.shard}
@@ -50,7 +45,7 @@ func (a *Ahead) Add(t *Table, k *stack.Tuple, d Direction) {
 	a.n++
 }
 
-// Fetch fetches the entries of all tuples that were added, and forgets them.
+// Fetch fetches the entries of all keys that were added, and forgets them.
 func (a *Ahead) Fetch(t *Table) {
 	for _, h := range a.hints[:a.n] {
 		s := &t.shards[h.shard]

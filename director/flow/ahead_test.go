@@ -19,10 +19,13 @@ func TestAheadChangesNothing(t *testing.T) {
 		var a Ahead
 		for i := range conns {
 			d := Direction(i & 1)
-			k := conns[i].Tuple(d)
-			a.Add(table, &k, d)
-			k.SrcPort ^= 1 << 15
-			a.Add(table, &k, d)
+			tuple := conns[i].Tuple(d)
+			var k Key
+			table.Prepare(&k, &tuple, d)
+			a.Add(table, &k)
+			tuple.SrcPort ^= 1 << 15
+			table.Prepare(&k, &tuple, d)
+			a.Add(table, &k)
 			if a.n > aheadMax {
 				t.Fatalf("%d are noted", a.n)
 			}
@@ -41,8 +44,10 @@ func TestAheadChangesNothing(t *testing.T) {
 			}
 		}
 		if n := testing.AllocsPerRun(100, func() {
-			k := conns[0].Tuple(Forward)
-			a.Add(table, &k, Forward)
+			tuple := conns[0].Tuple(Forward)
+			var k Key
+			table.Prepare(&k, &tuple, Forward)
+			a.Add(table, &k)
 			a.Fetch(table)
 		}); n != 0 {
 			t.Errorf("%v allocations", n)

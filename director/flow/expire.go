@@ -106,6 +106,7 @@ func (t *Table) remove(s *shard, i uint32) {
 
 // forget ends entry i, which is in no slot any more.
 func (t *Table) forget(s *shard, i uint32) {
+	s.moves++
 	e := t.entries.at(i)
 	s.index.remove(e.hash[Forward], refOf(i, Forward))
 	if e.hash[Reply] != 0 {

@@ -102,6 +102,7 @@ func (t *Table) usedOf(p *page) uint64 {
 
 // move gives the connection in entry i another entry; i itself is left as it was, in nobody's use.
 func (t *Table) move(s *shard, i uint32) {
+	s.moves++
 	e := t.entries.at(i)
 	s.rooms[e.kind()].used--
 	j := t.take(s, e.kind())

@@ -188,16 +188,25 @@ func lookups(b *testing.B, table *Table, ip family, n int) float64 {
 	var batches cputime.Steps
 	var ahead Ahead
 	var tuples [aheadMax]stack.Tuple
+	var keys [aheadMax]Key
 	for range rounds {
 		randomTuples(ip, tuples[:], n)
 		batches.Do(func() {
-			if table.Pays() {
-				for i := range tuples {
-					ahead.Add(table, &tuples[i], Forward)
-				}
-				ahead.Fetch(table)
+			if !table.Pays() {
+				touchAll(b, table, tuples[:])
+				return
 			}
-			touchAll(b, table, tuples[:])
+			for i := range tuples {
+				table.Prepare(&keys[i], &tuples[i], Forward)
+				ahead.Add(table, &keys[i])
+			}
+			ahead.Fetch(table)
+			var c Conn
+			for i := range keys {
+				if table.TouchKey(&keys[i], stack.ACK, Hop{}, time.Second, &c) != Found {
+					b.Fatal("a connection is not found")
+				}
+			}
 		})
 	}
 	return perConn(batches.Sum, rounds*aheadMax)

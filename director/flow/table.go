@@ -84,13 +84,14 @@ type Table struct {
 type shard struct {
 	mu       sync.Mutex
 	index    index
+	moves    uint32         // counts entries that were left, by a connection that ended or moved
 	rooms    [numKinds]room // its entries
 	nextPort uint8          // where InsertLocal starts to look
 	stats    shardStats
 	wheel    wheel
 	hand     uint32 // the bucket where evict looks next
 
-	_ [36]byte // to whole lines
+	_ [28]byte // to whole lines
 }
 
 // shardStats is a shard's part of Stats.
@@ -185,15 +186,37 @@ func (t *Table) seek(s *shard, k *key, hash uint32, d Direction) uint32 {
 // Found; Follow, which is Found for a Followed connection's forward packet; Miss; or Reopen for a pure SYN or an INIT from the client on a connection in TIME_WAIT, CLOSE or CLOSED: that connection, copied to out, was removed,
 // and the caller schedules anew.
 func (t *Table) Touch(k *stack.Tuple, d Direction, event uint8, hop Hop, now time.Duration, out *Conn) Result {
-	var key key
-	t.hash.key(&key, k, d)
-	s := &t.shards[key.shard]
+	var key Key
+	t.Prepare(&key, k, d)
+	return t.TouchKey(&key, event, hop, now, out)
+}
+
+// Key is a tuple and a direction prepared for looking them up: who has many packets in hand does that before (ahead.go). The zero value is that of none.
+type Key struct {
+	key   key
+	place Place
+}
+
+// Prepare makes k the key of a tuple seen in direction d.
+func (t *Table) Prepare(k *Key, tuple *stack.Tuple, d Direction) { t.hash.key(&k.key, tuple, d) }
+
+// Ready reports whether k was prepared, in direction d.
+func (k *Key) Ready(d Direction) bool { return k.key.ready && k.key.dir == d }
+
+// Clear makes k that of none.
+func (k *Key) Clear() { k.key.ready = false }
+
+// TouchKey is Touch of what k was prepared for.
+func (t *Table) TouchKey(k *Key, event uint8, hop Hop, now time.Duration, out *Conn) Result {
+	d := k.key.dir
+	s := &t.shards[k.key.shard]
 	s.mu.Lock()
-	i := t.find(s, &key)
+	i := t.find(s, &k.key)
 	if i == 0 {
 		s.mu.Unlock()
 		return Miss
 	}
+	k.place = Place{i, s.moves, k.key.shard, d}
 	e := t.entries.at(i)
 	if d == Forward && e.state.reopens(e.proto, event) {
 		t.load(e, out)

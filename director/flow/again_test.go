@@ -1,0 +1,65 @@
+package flow
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"tapdirector/stack"
+)
+
+// Again does what Touch does, for connections that stay, end, come anew and are moved; and says no where it cannot.
+func TestAgainIsTouch(t *testing.T) {
+	eachFamily(t, func(t *testing.T, ip family) {
+		const n = 300
+		rng := rand.New(rand.NewPCG(1, 2))
+		quick, slow := New(Options{Max: 4 * n}), New(Options{Max: 4 * n})
+		var keys [n][2]Key
+		var conns [n][2]Conn
+		flags := []uint8{stack.ACK, stack.ACK, stack.ACK, stack.ACK, stack.FIN | stack.ACK, stack.SYN, stack.RST}
+		yes, now := 0, time.Duration(0)
+		for range 60_000 {
+			i, d, event := rng.IntN(n), Direction(rng.IntN(2)), flags[rng.IntN(len(flags))]
+			now += time.Duration(rng.IntN(40)) * time.Millisecond
+			c := ip.conn(NAT, stack.ProtoTCP, i)
+			tuple := c.Tuple(d)
+			hop := Hop{}
+			if d == Forward {
+				hop = HopTo(uint16(rng.IntN(2)), 7)
+			}
+			var want Conn
+			switch rng.IntN(40) {
+			case 0:
+				if quick.Remove(&tuple, d) != slow.Remove(&tuple, d) {
+					t.Fatal("one was removed, and not its twin")
+				}
+			case 1:
+				quick.Expire(now)
+				slow.Expire(now)
+			case 2:
+				quick.Insert(&c, stack.SYN, now, &want)
+				slow.Insert(&c, stack.SYN, now, &want)
+			}
+			k, got := &keys[i][d], &conns[i][d]
+			if p := k.Place(); p.at != 0 && quick.Again(&p, event, hop, now, got) {
+				yes++
+				if r := slow.Touch(&tuple, d, event, hop, now, &want); r != Found || *got != want {
+					t.Fatalf("again %+v, else %v %+v", got, r, want)
+				}
+				continue
+			}
+			*k = Key{}
+			quick.Prepare(k, &tuple, d)
+			r := quick.TouchKey(k, event, hop, now, got)
+			if s := slow.Touch(&tuple, d, event, hop, now, &want); r != s || r == Found && *got != want {
+				t.Fatalf("%v %+v, its twin %v %+v", r, got, s, want)
+			}
+		}
+		if a, b := quick.Stats(), slow.Stats(); a.States != b.States || a.Expired != b.Expired {
+			t.Errorf("%+v, its twin %+v", a, b)
+		}
+		if yes < 1000 {
+			t.Errorf("it said yes %d times", yes)
+		}
+	})
+}
