@@ -48,7 +48,7 @@ func (w *worker) acrossTOAForward(f *tap.Frame) Verdict {
 
 // toServerAcross carries a client's packet with toa more bytes of options, where they have a place.
 func (w *worker) toServerAcross(f *tap.Frame, toa int) Verdict {
-	s, p, c := w.view.servers[w.conn.ServerID], &w.p, &w.conn
+	s, p, c := w.view.servers[w.conn.ServerID], w.p, &w.conn
 	if !w.fitsAcross(f, s.iface) {
 		return w.tooBigAcross(f, s.iface, toa)
 	}
@@ -78,7 +78,7 @@ func (w *worker) acrossTOAReply(f *tap.Frame) Verdict {
 
 // toClientAcross carries a server's packet; toa is what the client's packets grow by besides.
 func (w *worker) toClientAcross(f *tap.Frame, toa int) Verdict {
-	p, c := &w.p, &w.conn
+	p, c := w.p, &w.conn
 	if p.TTL <= 1 {
 		return w.answerICMP(f, stack.ICMPTimeExceeded, 0, SentTimeExceeded)
 	}
@@ -113,7 +113,7 @@ func (w *worker) mtuAcross(iface uint16) int {
 
 // fitsAcross reports whether f needs no answer of "too big" on the way out.
 func (w *worker) fitsAcross(f *tap.Frame, iface uint16) bool {
-	p := &w.p
+	p := w.p
 	return p.MaxAcross(f.Header) <= int(w.view.ifaces[iface].mtu) || p.CutAcross(f.Header)
 }
 
@@ -144,7 +144,7 @@ const (
 
 // across translates f to the ends t and sends it out by x; what must be cut is.
 func (w *worker) across(f *tap.Frame, t *stack.Tuple, x *exit, d flow.Direction) Verdict {
-	p, n := &w.p, w.p.L3Len
+	p, n := w.p, w.p.L3Len
 	limit := min(w.view.ifaces[x.iface].mtu, ipv6MinMTU)
 	cut := p.Kind == stack.KindIPv4 && p.CutAcross(f.Header) && p.MaxAcross(f.Header) > ipv6MinMTU
 	v := ForwardedFullNAT
@@ -179,7 +179,7 @@ func isAcross(m flow.Method) bool { return m == flow.Across || m == flow.AcrossT
 
 // icmpAcross carries an ICMP error about q, a packet of w.conn: forward, to the server about its own, else to the client.
 func (w *worker) icmpAcross(f *tap.Frame, q *stack.Packet, forward bool) Verdict {
-	p, c := &w.p, &w.conn
+	p, c := w.p, &w.conn
 	e := stack.ErrorAcross{ID: w.ids.take()}
 	var x exit
 	if forward {
@@ -225,11 +225,11 @@ func (w *worker) acrossInPieces(f *tap.Frame, t *stack.Tuple, x *exit, mtu uint3
 	w.cutFor = &w.outs[x.iface]
 	if f.Header.Super() {
 		w.cut.scratch.Reset()
-		if !stack.Segment(f, &w.p, w.cut.scratch, c.segment) {
+		if !stack.Segment(f, w.p, w.cut.scratch, c.segment) {
 			return DropNoRoom
 		}
 	} else {
-		c.cross(f, &w.p)
+		c.cross(f, w.p)
 	}
 	switch {
 	case c.failed != 0:

@@ -13,7 +13,7 @@ import (
 
 // reject answers a packet that nobody here takes: TCP by a reset, SCTP by an ABORT, UDP by port unreachable.
 func (w *worker) reject(f *tap.Frame) Verdict {
-	p := &w.p
+	p := w.p
 	switch {
 	case p.Proto != stack.ProtoTCP && p.Proto != stack.ProtoSCTP:
 		return w.answerICMP(f, stack.ICMPPortUnreachable, 0, SentUnreachable)
@@ -47,7 +47,7 @@ func (w *worker) answerICMP(f *tap.Frame, e stack.ICMPError, mtu int, v Verdict)
 	if !w.d.budget.take(w.now) {
 		return DropRateLimit
 	}
-	g, ok := stack.ICMPErrorFrame(e, src, mtu, f, &w.p, w.arena)
+	g, ok := stack.ICMPErrorFrame(e, src, mtu, f, w.p, w.arena)
 	return w.answer(&g, ok, v)
 }
 

@@ -116,8 +116,8 @@ func (t *train) restore() {
 // carry is a batch's way up to where it would be written.
 func (t *train) carry() {
 	w := t.worker
-	w.next = 0
-	w.steps(t.frames)
+	w.open(w.view, w.now)
+	w.carryAll(t.frames)
 	w.settle()
 }
 

@@ -11,7 +11,7 @@ import (
 
 // fromClient carries a packet to a VIP.
 func (w *worker) fromClient(f *tap.Frame) Verdict {
-	p := &w.p
+	p := w.p
 	if !p.HasPorts {
 		return w.otherToUs(f)
 	}
@@ -19,7 +19,7 @@ func (w *worker) fromClient(f *tap.Frame) Verdict {
 		return w.expiresHere(f)
 	}
 	hop := flow.HopTo(w.in, stack.SrcWord(f.Bytes()))
-	if r := w.d.table.Touch(&p.Tuple, flow.Forward, p.Event, hop, w.now, &w.conn); r != flow.Found {
+	if r := w.touch(flow.Forward, hop); r != flow.Found {
 		if v, ok := w.notFound(r, f, hop); !ok {
 			return v
 		}
@@ -41,7 +41,7 @@ func (w *worker) otherToUs(f *tap.Frame) Verdict {
 
 // expiresHere answers a packet whose TTL does not reach a server. Without a service it has arrived: the VIP is ours.
 func (w *worker) expiresHere(f *tap.Frame) Verdict {
-	if w.view.service(&w.p) == nil {
+	if w.view.service(w.p) == nil {
 		return w.reject(f)
 	}
 	return w.answerICMP(f, stack.ICMPTimeExceeded, 0, SentTimeExceeded)
@@ -58,7 +58,7 @@ func (w *worker) notFound(r flow.Result, f *tap.Frame, hop flow.Hop) (Verdict, b
 
 // schedule makes the connection that a first packet asks for, in w.conn. When it cannot, it says what became of the packet.
 func (w *worker) schedule(f *tap.Frame, hop flow.Hop) (Verdict, bool) {
-	p := &w.p
+	p := w.p
 	s := w.view.service(p)
 	if v, ok, mine := w.expected(s, f, hop); mine {
 		return v, ok
@@ -130,7 +130,7 @@ func (w *worker) remember(srv *server, f *tap.Frame) (Verdict, bool) {
 
 // request is what the scheduler sees of the packet in hand.
 func (w *worker) request(f *tap.Frame) sched.Request {
-	p := &w.p
+	p := w.p
 	r := sched.Request{Tuple: &p.Tuple, Now: w.now}
 	if p.Proto == stack.ProtoUDP {
 		r.Payload = f.Bytes()[p.L4+p.L4Len:]

@@ -40,11 +40,18 @@ type tallied struct {
 }
 
 // add counts one packet of n bytes.
-func (t *tally) add(s *server, dir flow.Direction, n uint32) {
+func (t *tally) add(s *server, dir flow.Direction, n uint32) { t.place(s).add(dir, n) }
+
+// place returns the place of s, which is its own until another one's is asked for.
+func (t *tally) place(s *server) *tallied {
 	e := &t.sheet[s.id&63]
 	if e.server != s {
 		t.turn(e, s)
 	}
+	return e
+}
+
+func (e *tallied) add(dir flow.Direction, n uint32) {
 	e.pkts[dir&1]++
 	e.bytes[dir&1] += uint64(n)
 }

@@ -35,7 +35,7 @@ func (s *service) defend(c *conf.Service, prior *service) {
 // admit reports whether the source of p, which belongs to no connection, may open one to s; if not, what becomes of the packet. A TCP or SCTP packet that
 // opens none is not counted against its source; where connections are picked up every one does.
 func (w *worker) admit(s *service) (Verdict, bool) {
-	p := &w.p
+	p := w.p
 	if !s.sources.Allows(p.Src) {
 		s.denied.Add(1)
 		return DropDenied, false

@@ -145,10 +145,10 @@ func TestEarlyDrop(t *testing.T) {
 func TestAdmitAllocatesNothing(t *testing.T) {
 	w := newWorld(t, worldSpec{service: "rate_per_source = 1\ndeny = [\"10.99.0.0/16\"]"})
 	k, f := w.worker(ext), w.toVIP(stack.SYN)
-	if r := stack.Parse(&f, &k.p); r != stack.ReasonNone {
+	if r := stack.Parse(&f, k.p); r != stack.ReasonNone {
 		t.Fatal(r)
 	}
-	s := k.view.service(&k.p)
+	s := k.view.service(k.p)
 	if n := testing.AllocsPerRun(1000, func() { k.admit(s) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

@@ -12,13 +12,14 @@ import (
 
 // toDIP carries a packet to a DIP, which is dst to us.
 func (w *worker) toDIP(f *tap.Frame, dst role) Verdict {
-	p := &w.p
+	p := w.p
 	if w.view.tracks && (p.HasPorts || isEchoReply(p)) {
 		if v, ok := w.toConnection(f); ok {
 			return v
 		}
 	}
 	if dst&roleVIP != 0 && w.view.service(p) != nil {
+		w.recents.tag = 0 // for who looks for answers first must look for them each time
 		return w.fromClient(f)
 	}
 	return w.otherToUs(f)
@@ -26,8 +27,7 @@ func (w *worker) toDIP(f *tap.Frame, dst role) Verdict {
 
 // toConnection carries an answer to who asked by way of us; false when it is none.
 func (w *worker) toConnection(f *tap.Frame) (Verdict, bool) {
-	p := &w.p
-	if w.d.table.Touch(&p.Tuple, flow.Reply, p.Event, flow.Hop{}, w.now, &w.conn) != flow.Found {
+	if w.touch(flow.Reply, flow.Hop{}) != flow.Found {
 		return 0, false
 	}
 	return w.known(f, flow.Reply), true

@@ -193,6 +193,8 @@ func (d *Director) newWorker(iface, q int, trunk *trunk) *worker {
 			queue: dev.Queues[q%len(dev.Queues)], vlan: d.view.Load().ifaces[i].vlan, offload: dev.Offload, batch: make([]*tap.Frame, 0, tap.Batch+madeFrames),
 		})
 	}
+	w.l, w.p, w.row = &w.spare, &w.spare.p, &w.ownRow
+	w.recents.init()
 	w.cut = newCutter(w.arena, w.own)
 	w.tun.init(w)
 	w.pieces.init(w)

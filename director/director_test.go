@@ -258,7 +258,9 @@ func TestSuperpackets(t *testing.T) {
 func TestVerdictsAddUp(t *testing.T) {
 	w := newWorld(t, worldSpec{})
 	k := w.worker(ext)
-	frames := []tap.Frame{w.toVIP(stack.SYN), w.toVIP(stack.ACK), {}, w.toVIP(stack.RST), tap.NewFrame(tap.Header{}, make([]byte, 60))}
+	bad := w.toVIPSpec(stack.ACK)
+	bad.Partial = true // not for a row, which knows no forwarders
+	frames := []tap.Frame{w.toVIP(stack.SYN), bad.Frame(), {}, w.toVIP(stack.RST), tap.NewFrame(tap.Header{}, make([]byte, 60))}
 	good := forwarders
 	forwarders[0] = func(w *worker, f *tap.Frame) Verdict {
 		if w.p.TCPFlags == stack.ACK {

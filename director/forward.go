@@ -33,7 +33,7 @@ func init() {
 
 // natForward: destination VIP:vport -> RIP:rport.
 func (w *worker) natForward(f *tap.Frame) Verdict {
-	s, p := w.view.servers[w.conn.ServerID], &w.p
+	s, p := w.view.servers[w.conn.ServerID], w.p
 	if !w.fits(f, s.iface) {
 		return w.tooBig(f, s.iface)
 	}
@@ -46,7 +46,7 @@ func (w *worker) natForward(f *tap.Frame) Verdict {
 
 // natReply: source RIP:rport -> VIP:vport, to where the client's last packet came from.
 func (w *worker) natReply(f *tap.Frame) Verdict {
-	s, p, hop := w.view.servers[w.conn.ServerID], &w.p, w.conn.Hop
+	s, p, hop := w.view.servers[w.conn.ServerID], w.p, w.conn.Hop
 	if w.view.ifaces[hop.Iface()].byRoute {
 		return w.natReplyByRoute(f, s)
 	}
@@ -75,7 +75,7 @@ func (w *worker) natReplyByRoute(f *tap.Frame, s *server) Verdict {
 
 // drForward: only the MAC changes. The server holds the VIP and answers the client itself.
 func (w *worker) drForward(f *tap.Frame) Verdict {
-	s, p := w.view.servers[w.conn.ServerID], &w.p
+	s, p := w.view.servers[w.conn.ServerID], w.p
 	if !w.fits(f, s.iface) {
 		return w.tooBig(f, s.iface)
 	}
@@ -86,7 +86,7 @@ func (w *worker) drForward(f *tap.Frame) Verdict {
 
 // demasquerade: destination DIP:port -> the server that opened the connection.
 func (w *worker) demasquerade(f *tap.Frame) Verdict {
-	p, hop := &w.p, w.conn.Hop
+	p, hop := w.p, w.conn.Hop
 	if p.TTL <= 1 {
 		return w.answerICMP(f, stack.ICMPTimeExceeded, 0, SentTimeExceeded)
 	}

@@ -48,7 +48,7 @@ var ways = [...]func(*worker, *tap.Frame) Verdict{
 
 // fragment carries a fragment whose ends are src and dst to us.
 func (w *worker) fragment(f *tap.Frame, src, dst role) Verdict {
-	p := &w.p
+	p := w.p
 	piece := p.Piece(f.Bytes())
 	if !w.follows(piece.Proto, src, dst) {
 		return w.carry(f, src, dst)
@@ -152,7 +152,7 @@ func (w *worker) wayOf(v Verdict, from, to stack.Addr) way {
 
 // laterFragment carries a fragment without an L4 header along with its first one.
 func (w *worker) laterFragment(f *tap.Frame, t *fate) Verdict {
-	p := &w.p
+	p := w.p
 	w.conn = t.conn
 	if t.way == byForward || t.way == byReply {
 		if p.TTL <= 1 {
@@ -169,7 +169,7 @@ func (w *worker) release(held []frag.Held, t *fate) {
 	for i := range held {
 		f := &held[i].Frame
 		w.in = held[i].In
-		if stack.Parse(f, &w.p) != stack.ReasonNone {
+		if !w.parseSpare(f) {
 			continue // It parsed when it was read, and is a copy.
 		}
 		w.d.released[w.laterFragment(f, t)].Add(1)

@@ -360,7 +360,7 @@ func TestFragmentsInOrderAllocateNothing(t *testing.T) {
 			for i := range frames {
 				scratch[i].Prepend(frames[i].Len() - scratch[i].Len()) // out of the headroom, if it went there
 				copy(scratch[i].Bytes(), frames[i].Bytes())
-				k.step(&scratch[i])
+				k.one(&scratch[i])
 			}
 			for i := range k.outs {
 				k.outs[i].batch = k.outs[i].batch[:0]

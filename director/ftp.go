@@ -94,7 +94,7 @@ func (w *worker) ftpReply(f *tap.Frame) Verdict {
 // control reads and edits a segment of a control connection that will leave by iface; when it must not go on, it says what became of it. What its method is going to
 // answer, and later fragments, it leaves alone.
 func (w *worker) control(f *tap.Frame, d flow.Direction, iface uint16) (Verdict, bool) {
-	p, h := &w.p, &w.ftp
+	p, h := w.p, &w.ftp
 	if !p.HasPorts || p.TTL <= 1 || !w.fits(f, iface) {
 		return 0, true
 	}
@@ -137,7 +137,7 @@ func (w *worker) replacePayload(f *tap.Frame, iface uint16, longer int) (Verdict
 	if w.p.DF && !f.Header.Super() && int(w.p.L3Len)+longer > mtu {
 		return w.answerICMP(f, stack.ICMPTooBig, mtu-longer, SentTooBig), false
 	}
-	if !stack.ReplacePayload(f, &w.p, w.ftp.segment.Payload) {
+	if !stack.ReplacePayload(f, w.p, w.ftp.segment.Payload) {
 		return DropNoRoom, false
 	}
 	return 0, true
@@ -164,7 +164,7 @@ func (w *worker) expected(s *service, f *tap.Frame, hop flow.Hop) (v Verdict, ok
 		return 0, false, false
 	}
 	srv := w.view.servers[control.ServerID]
-	w.conn = newConn(&w.p, srv.service, srv, hop)
+	w.conn = newConn(w.p, srv.service, srv, hop)
 	w.conn.Server, w.conn.ServerPort = control.Server, m.Port
 	w.conn.Marks |= flow.Data
 	v, ok = w.rememberData(srv, f)
@@ -189,7 +189,7 @@ func (w *worker) rememberData(srv *server, f *tap.Frame) (Verdict, bool) {
 
 // active carries the first packet of a server's data connection to a client, if it is expected.
 func (w *worker) active(f *tap.Frame) (Verdict, bool) {
-	p, m := &w.p, &w.ftp.match
+	p, m := w.p, &w.ftp.match
 	var control flow.Conn
 	if !w.d.ftp.Waiting() || !w.opens() || !w.d.ftp.Active(&p.Tuple, w.now, m) || !w.d.table.Find(&m.Control, flow.Forward, &control) {
 		return 0, false

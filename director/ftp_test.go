@@ -325,7 +325,7 @@ func TestFTPDamaged(t *testing.T) {
 	f := d.segment(flow.Forward, stack.ACK, "PORT "+six(netip.AddrPortFrom(w.spec.client().Addr(), 41000))+"\r\n").Frame()
 	f.Bytes()[f.Len()-4] ^= 1
 	k := w.worker(ext)
-	if v := k.step(&f); v != ForwardedNAT {
+	if v := k.one(&f); v != ForwardedNAT {
 		t.Fatal(v)
 	}
 	p := parsed(t, &f)
@@ -560,7 +560,7 @@ func TestFTPAllocatesNothing(t *testing.T) {
 			k := w.worker(i)
 			if n := testing.AllocsPerRun(100, func() {
 				copy(frames[i].Bytes(), template[i].Bytes())
-				k.step(&frames[i])
+				k.one(&frames[i])
 				k.flush()
 			}); n != 0 {
 				t.Errorf("direction %d: %v allocations", i, n)
@@ -571,7 +571,7 @@ func TestFTPAllocatesNothing(t *testing.T) {
 			f := d.segment(flow.Forward, stack.ACK, line).Frame()
 			d.seq[flow.Forward] += uint32(len(line))
 			k := w.worker(ext)
-			k.step(&f)
+			k.one(&f)
 			k.flush()
 		}
 		var kept *tap.Frame

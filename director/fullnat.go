@@ -49,7 +49,7 @@ func (w *worker) insertFullNAT(c *flow.Conn, srv *server) flow.Result {
 
 // fullNATForward: both ends change, to DIP:port -> RIP:rport.
 func (w *worker) fullNATForward(f *tap.Frame) Verdict {
-	s, p, c := w.view.servers[w.conn.ServerID], &w.p, &w.conn
+	s, p, c := w.view.servers[w.conn.ServerID], w.p, &w.conn
 	if !w.fits(f, s.iface) {
 		return w.tooBig(f, s.iface)
 	}
@@ -68,14 +68,14 @@ func (w *worker) toaForward(f *tap.Frame) Verdict {
 		return w.answerICMP(f, stack.ICMPTooBig, int(mtu)-stack.TOALen(c.Client), SentTooBig)
 	}
 	if w.p.TCPFlags&(stack.SYN|stack.RST) == 0 {
-		stack.AddTOA(f, &w.p, c.Client, c.ClientPort, mtu)
+		stack.AddTOA(f, w.p, c.Client, c.ClientPort, mtu)
 	}
 	return w.fullNATForward(f)
 }
 
 // fullNATReply: both ends change, to VIP:vport -> client, to where the client's last packet came from.
 func (w *worker) fullNATReply(f *tap.Frame) Verdict {
-	s, p, hop := w.view.servers[w.conn.ServerID], &w.p, w.conn.Hop
+	s, p, hop := w.view.servers[w.conn.ServerID], w.p, w.conn.Hop
 	if p.TTL <= 1 {
 		return w.answerICMP(f, stack.ICMPTimeExceeded, 0, SentTimeExceeded)
 	}

@@ -101,7 +101,7 @@ func TestFullNATManyConnections(t *testing.T) {
 			if i >= 50_000 {
 				p.SetSrc(f.Bytes(), false, stack.AddrFrom(w.spec.addr(1, 3)), p.SrcPort)
 			}
-			if v := k.step(&f); v != ForwardedFullNAT {
+			if v := k.one(&f); v != ForwardedFullNAT {
 				t.Fatalf("connection %d: %v", i, v)
 			}
 			tuples[k.conn.Tuple(flow.Reply)] = true
@@ -137,8 +137,8 @@ func TestFullNATPortsRunOut(t *testing.T) {
 			s := w.toVIPSpec(0)
 			s.Src = netip.AddrPortFrom(s.Src.Addr(), uint16(port))
 			f := s.Frame()
-			stack.Parse(&f, &k.p)
-			c = newConn(&k.p, srv.service, srv, flow.HopTo(0, stack.WordOf(clientMAC)))
+			stack.Parse(&f, k.p)
+			c = newConn(k.p, srv.service, srv, flow.HopTo(0, stack.WordOf(clientMAC)))
 			return c, k.insertFullNAT(&c, srv)
 		}
 		full := 0

@@ -9,13 +9,13 @@ import (
 
 // neighbour shows an ARP or ND frame to the resolver and, when it asks for us, to the host.
 func (w *worker) neighbour(f *tap.Frame) Verdict {
-	w.d.neigh.Snoop(int(w.in), f.Bytes(), &w.p)
+	w.d.neigh.Snoop(int(w.in), f.Bytes(), w.p)
 	return w.toHost(f)
 }
 
 // toHost copies a frame to the host.
 func (w *worker) toHost(f *tap.Frame) Verdict {
-	switch w.d.host.Deliver(int(w.in), f, &w.p) {
+	switch w.d.host.Deliver(int(w.in), f, w.p) {
 	case host.Queued:
 		return ToHost
 	case host.Overflow:

@@ -13,7 +13,7 @@ import (
 
 // relayICMP carries p if it is an ICMP error about a packet of a connection; false when it is not.
 func (w *worker) relayICMP(f *tap.Frame) (Verdict, bool) {
-	p, b := &w.p, f.Bytes()
+	p, b := w.p, f.Bytes()
 	var q stack.Packet
 	if !p.IsICMPError() || !p.Inner(b, &q) {
 		return 0, false
@@ -51,7 +51,7 @@ func isRedirect(p *stack.Packet) bool { return p.Proto == stack.ProtoICMP && p.I
 
 // icmpForward carries an error on the way that the client's packets take: it is about a packet of the server.
 func (w *worker) icmpForward(f *tap.Frame, q *stack.Packet) Verdict {
-	p, c, b := &w.p, &w.conn, f.Bytes()
+	p, c, b := w.p, &w.conn, f.Bytes()
 	switch c.Method {
 	case flow.DR:
 		s := w.view.servers[c.ServerID]
@@ -76,7 +76,7 @@ func (w *worker) icmpForward(f *tap.Frame, q *stack.Packet) Verdict {
 
 // icmpReply carries an error on the way back to the client: it is about a packet of the client.
 func (w *worker) icmpReply(f *tap.Frame, q *stack.Packet) Verdict {
-	p, c, b := &w.p, &w.conn, f.Bytes()
+	p, c, b := w.p, &w.conn, f.Bytes()
 	q.SetSrc(b, false, c.Client, c.ClientPort)
 	q.SetDst(b, false, c.Virtual, c.VirtualPort)
 	p.SetDst(b, false, c.Client, 0) // with NAT it is that already

@@ -119,13 +119,13 @@ func (w *worker) resetBoth(i *idled) {
 	}
 }
 
-// reset makes a reset, parsed into w.p.
+// reset makes a reset, parsed and taken in hand.
 func (w *worker) reset(t *stack.Tuple, seq uint32) *tap.Frame {
 	if len(w.made) == cap(w.made) || !w.arena.Fits(tap.MaxFrameLen) {
 		w.flush()
 	}
 	f, ok := stack.ResetFrame(t, seq, w.arena)
-	if !ok || stack.Parse(&f, &w.p) != stack.ReasonNone {
+	if !ok || !w.parseSpare(&f) {
 		return nil
 	}
 	w.made = append(w.made, f)
@@ -147,7 +147,7 @@ func (w *worker) toClient(f *tap.Frame) Verdict {
 
 // follow notes the sequence numbers of the packet in hand, a client's; of the first, or of one that acknowledges something.
 func (w *worker) follow(f *tap.Frame, first bool) {
-	p := &w.p
+	p := w.p
 	if !first && p.TCPFlags&stack.ACK == 0 {
 		return
 	}

@@ -139,7 +139,7 @@ func benchKnown(b *testing.B, d *Director, n int) {
 	for i := 0; b.Loop(); i++ {
 		f := &frames[i%len(frames)]
 		copy(f.Bytes(), saved[i%len(frames)])
-		k.step(f)
+		k.one(f)
 		k.outs[in].batch = k.outs[in].batch[:0]
 	}
 }
@@ -152,7 +152,7 @@ func knownOfMany(b *testing.B, d *Director, n int) (k *worker, frames []tap.Fram
 		s := packettest.Spec{SrcMAC: clientMAC, DstMAC: extMAC, Src: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 200, byte(1 + i%250)}), uint16(1000+i)),
 			Dst: netip.AddrPortFrom(largeVIP(i*7919%n), 80), Proto: stack.ProtoTCP, DF: true, Flags: stack.SYN}
 		f := s.Frame()
-		if v := k.step(&f); v != ForwardedNAT {
+		if v := k.one(&f); v != ForwardedNAT {
 			b.Fatal(v)
 		}
 		k.outs[in].batch = k.outs[in].batch[:0]

@@ -31,7 +31,7 @@ func (w *worker) fits(f *tap.Frame, iface uint16) bool {
 }
 
 // largest is the IP length of the largest packet that f stands for.
-func (w *worker) largest(f *tap.Frame) uint32 { return uint32(stack.MaxSegment(f.Header, &w.p)) }
+func (w *worker) largest(f *tap.Frame) uint32 { return uint32(stack.MaxSegment(f.Header, w.p)) }
 
 // toSlot sends f by a next hop's slot, or parks it while the hop's MAC is asked for; v is the verdict when it left.
 func (w *worker) toSlot(f *tap.Frame, iface uint16, slot neigh.Slot, v Verdict) Verdict {
@@ -54,7 +54,7 @@ func (w *worker) toMAC(f *tap.Frame, iface uint16, mac stack.MACWord, v Verdict)
 		return v
 	}
 	w.cutFor = o
-	if !w.cut.run(f, &w.p, i.mtu) {
+	if !w.cut.run(f, w.p, i.mtu) {
 		return DropNoRoom
 	}
 	return v

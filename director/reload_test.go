@@ -383,7 +383,7 @@ func TestReloadWaitsForWorkers(t *testing.T) {
 			t.Error("new connections may go to the new server though a worker does not know it")
 		}
 		f := w.fromPort(1000, stack.SYN).Frame()
-		if v := k.step(&f); v != ForwardedNAT || k.view != before {
+		if v := k.one(&f); v != ForwardedNAT || k.view != before {
 			t.Fatalf("the worker with the former view: %v", v)
 		}
 		k.flush()

@@ -101,10 +101,10 @@ func TestRequestAllocatesNothing(t *testing.T) {
 			w := newWorld(t, worldSpec{family: 6, sched: name, proto: proto})
 			f := w.toVIP(stack.SYN)
 			k := w.worker(ext)
-			if r := stack.Parse(&f, &k.p); r != stack.ReasonNone {
+			if r := stack.Parse(&f, k.p); r != stack.ReasonNone {
 				t.Fatal(r)
 			}
-			s := k.view.service(&k.p).scheduler
+			s := k.view.service(k.p).scheduler
 			if n := testing.AllocsPerRun(100, func() { s.Pick(k.request(&f)) }); n != 0 {
 				t.Errorf("%s %s: %v allocations", name, proto, n)
 			}

@@ -246,7 +246,7 @@ func TestSCTPKeepsDamage(t *testing.T) {
 		f := w.chunk(packettest.Init).Frame()
 		f.Bytes()[f.Len()-1] ^= 0x10
 		k := w.worker(ext)
-		if v := k.step(&f); v != ForwardedNAT {
+		if v := k.one(&f); v != ForwardedNAT {
 			t.Fatal(v)
 		}
 		var p stack.Packet
@@ -356,10 +356,10 @@ func TestSCTPFragments(t *testing.T) {
 		if tt.want == DropSCTPFragment {
 			laterWant = DropFragment
 		}
-		if v := k.step(&f); v != tt.want {
+		if v := k.one(&f); v != tt.want {
 			t.Errorf("%+v: first fragment %v", tt, v)
 		}
-		if v := k.step(&g); v != laterWant {
+		if v := k.one(&g); v != laterWant {
 			t.Errorf("%+v: later fragment %v, want %v", tt, v, laterWant)
 		}
 		if n, want := w.table.Len(), tt.known || tt.want != DropSCTPFragment; (n == 1) != want {

@@ -12,7 +12,7 @@ import (
 
 // transit carries a packet to an address that is not ours; src is what its sender is to us.
 func (w *worker) transit(f *tap.Frame, src role) Verdict {
-	p := &w.p
+	p := w.p
 	if src&roleServer != 0 && p.HasPorts {
 		if v, ok := w.fromServer(f); ok {
 			return v
@@ -34,11 +34,11 @@ func (w *worker) transit(f *tap.Frame, src role) Verdict {
 
 // fromServer carries a server's answer to a client; false when it is none.
 func (w *worker) fromServer(f *tap.Frame) (Verdict, bool) {
-	p := &w.p
+	p := w.p
 	switch {
 	case p.TTL <= 1:
 		return w.answerICMP(f, stack.ICMPTimeExceeded, 0, SentTimeExceeded), true
-	case w.d.table.Touch(&p.Tuple, flow.Reply, p.Event, flow.Hop{}, w.now, &w.conn) == flow.Found:
+	case w.touch(flow.Reply, flow.Hop{}) == flow.Found:
 		return w.known(f, flow.Reply), true
 	}
 	return 0, false
@@ -46,7 +46,7 @@ func (w *worker) fromServer(f *tap.Frame) (Verdict, bool) {
 
 // route passes a packet on by the routing table, as a router does (RFC 1812).
 func (w *worker) route(f *tap.Frame) Verdict {
-	p := &w.p
+	p := w.p
 	if !w.view.ifaces[w.in].forward {
 		return DropNotOurs
 	}
@@ -98,7 +98,7 @@ func (w *worker) slotTo(r *route, a stack.Addr) (neigh.Slot, bool) {
 // masquerade passes a server's own packet on with our DIP as its source. Only what has ports or an echo identifier can be told apart
 // when it comes back; the rest, but for ICMP errors about such packets, is dropped.
 func (w *worker) masquerade(f *tap.Frame, r *route) Verdict {
-	p := &w.p
+	p := w.p
 	if v, ok := w.relayICMP(f); ok {
 		return v
 	}
@@ -106,7 +106,7 @@ func (w *worker) masquerade(f *tap.Frame, r *route) Verdict {
 		return DropNoPort
 	}
 	hop := flow.HopTo(w.in, stack.SrcWord(f.Bytes()))
-	if w.d.table.Touch(&p.Tuple, flow.Forward, p.Event, hop, w.now, &w.conn) != flow.Found {
+	if w.touch(flow.Forward, hop) != flow.Found {
 		if v, ok := w.newMasquerade(r, hop); !ok {
 			return v
 		}
@@ -125,7 +125,7 @@ func (w *worker) masqueradeForward(f *tap.Frame) Verdict {
 
 // masqueradeBy gives a packet of w.conn the connection's source and sends it by r.
 func (w *worker) masqueradeBy(f *tap.Frame, r *route) Verdict {
-	p := &w.p
+	p := w.p
 	if !w.fits(f, r.iface) {
 		return w.tooBig(f, r.iface)
 	}
@@ -140,7 +140,7 @@ func (w *worker) masqueradeBy(f *tap.Frame, r *route) Verdict {
 
 // newMasquerade makes the connection of a server's own first packet, in w.conn.
 func (w *worker) newMasquerade(r *route, hop flow.Hop) (Verdict, bool) {
-	p := &w.p
+	p := w.p
 	c := flow.Conn{
 		Client: p.Src, ClientPort: p.SrcPort,
 		Virtual: p.Dst, VirtualPort: p.DstPort,

@@ -19,6 +19,7 @@ type streak struct {
 	dir   flow.Direction
 	event uint16                            // one that leaves the state as it is; noEvent: not known yet
 	carry func(*worker, *tap.Frame) Verdict // with event
+	of    *recent                           // w.conn is to be copied from there; nil: it is there
 }
 
 const noEvent = 1 << 8
@@ -27,28 +28,41 @@ const noEvent = 1 << 8
 // fragment, for which it is not enough to know the connection.)
 func (w *worker) known(f *tap.Frame, d flow.Direction) Verdict {
 	s := &w.streak
-	s.on, s.dir, s.event = !w.p.Fragment, d, noEvent
+	s.on, s.dir, s.event, s.of = !w.p.Fragment, d, noEvent, nil
+	if w.beginRow(f, d) {
+		return w.row.verdict
+	}
 	if d == flow.Forward {
 		return forwarders[w.conn.Method](w, f)
 	}
 	return repliers[w.conn.Method](w, f)
 }
 
-// goesOn reports whether the packet in hand is one more of w.conn, of which the table need not know.
-func (w *worker) goesOn(f *tap.Frame) bool {
-	p, c := &w.p, &w.conn
-	if !w.streak.on || p.Fragment || p.TTL <= 1 {
+// goesOn reports whether the packet in hand, at which l is a look, which has the tuple of the one before, is one more of w.conn, of which the table need not
+// know.
+func (w *worker) goesOn(f *tap.Frame, l *look) bool {
+	p, s := &l.p, &w.streak
+	if p.Fragment || p.TTL <= 1 {
 		return false
 	}
-	if w.streak.dir == flow.Forward {
-		if p.SrcPort != c.ClientPort || p.Src != c.Client || p.Dst != c.Virtual || p.DstPort != c.VirtualPort || p.Proto != c.Proto ||
-			c.Hop != flow.HopTo(w.in, stack.SrcWord(f.Bytes())) {
-			return false
+	if s.of != nil {
+		w.conn, s.of = s.of.conn, nil
+	}
+	if l.like == same && s.dir == flow.Forward && w.conn.Hop != flow.HopTo(w.in, stack.SrcWord(f.Bytes())) {
+		return false
+	}
+	if s.event != uint16(p.Event) && !w.settled() {
+		return false
+	}
+	if l.like == alike {
+		if !w.row.tried {
+			w.makeRow(s.dir)
 		}
-	} else if p.DstPort != c.LocalPort || p.Dst != c.Local || p.Src != c.Server || p.SrcPort != c.ServerPort || p.Proto != c.Proto {
-		return false
+		if w.row.usable {
+			w.row.event = s.event
+		}
 	}
-	return w.streak.event == uint16(p.Event) || w.settled()
+	return true
 }
 
 // settled reports whether the event of the packet in hand leaves the state of w.conn as it is.

@@ -66,7 +66,7 @@ func (t *tunnelling) init(w *worker) {
 
 // tunForward puts a client's packet into its server's tunnel.
 func (w *worker) tunForward(f *tap.Frame) Verdict {
-	s, p := w.view.servers[w.conn.ServerID], &w.p
+	s, p := w.view.servers[w.conn.ServerID], w.p
 	mtu := w.tunnelMTU(s)
 	m := w.manner(f, s.tunnel, mtu)
 	if m == tooBig {
@@ -107,7 +107,7 @@ func leastMTU(mtu uint32, k stack.Kind) int {
 
 // manner says how the frame in hand gets into a tunnel of that MTU.
 func (w *worker) manner(f *tap.Frame, t *tunnel, mtu uint32) manner {
-	p := &w.p
+	p := w.p
 	if p.L3Len <= mtu && !f.Header.Super() {
 		return whole
 	}
@@ -132,12 +132,12 @@ func (w *worker) throughTunnel(f *tap.Frame, s *server, m manner, v Verdict) Ver
 	case m == whole:
 		ok = t.wrapWhole(f)
 	case m == pieces:
-		ok = t.inner.run(f, &w.p, w.tunnelMTU(s))
+		ok = t.inner.run(f, w.p, w.tunnelMTU(s))
 	case f.Header.Super():
 		w.cut.scratch.Reset()
-		ok = t.outer.run(f, &w.p, w.largest(f))
+		ok = t.outer.run(f, w.p, w.largest(f))
 	default:
-		stack.CompleteChecksum(f, &w.p)
+		stack.CompleteChecksum(f, w.p)
 		t.wrapOutside(f)
 	}
 	switch {
@@ -154,7 +154,7 @@ func (w *worker) throughTunnel(f *tap.Frame, s *server, m manner, v Verdict) Ver
 // wrapWhole wraps a frame where it lies.
 func (t *tunnelling) wrapWhole(f *tap.Frame) bool {
 	w := t.w
-	stack.CompleteChecksum(f, &w.p)
+	stack.CompleteChecksum(f, w.p)
 	if !t.wrap(f, w.p.DF && t.server.tunnel.discover) {
 		return false
 	}
@@ -173,7 +173,7 @@ func (t *tunnelling) wrap(f *tap.Frame, df bool) bool {
 	if !df {
 		id = uint16(s.tunnel.path.ids.Add(1))
 	}
-	if !s.tunnel.Wrap(f, &t.w.p, id, df) {
+	if !s.tunnel.Wrap(f, t.w.p, id, df) {
 		return false
 	}
 	stack.SetMACs(f.Bytes(), t.mac, t.w.view.ifaces[s.iface].mac)

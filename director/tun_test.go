@@ -309,7 +309,7 @@ func TestTUNAllocatesNothing(t *testing.T) {
 		if n := testing.AllocsPerRun(100, func() {
 			copy(f.Bytes(), first)
 			f.Header = h
-			if v := k.step(&f); v != ForwardedTUN {
+			if v := k.one(&f); v != ForwardedTUN {
 				t.Fatal(v)
 			}
 			k.arena.Reset()

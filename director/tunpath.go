@@ -87,7 +87,7 @@ func (t *serverPath) has(q *stack.Tunnel) bool {
 
 // tunnelError carries p if it is an ICMP error about a packet of a tunnel; false when it is not.
 func (w *worker) tunnelError(f *tap.Frame) (Verdict, bool) {
-	p, b := &w.p, f.Bytes()
+	p, b := w.p, f.Bytes()
 	var q stack.Tunnel
 	if len(w.view.paths) == 0 || !p.IsICMPError() {
 		return 0, false
@@ -134,7 +134,7 @@ func (w *worker) tellClient(f *tap.Frame, e stack.ICMPError) Verdict {
 		e = stack.ICMPHostUnreachable
 	}
 	stack.SetMACs(f.Bytes(), w.view.ifaces[hop.Iface()].mac, hop.MAC()) // as the client's packet came
-	g, ok := stack.ICMPErrorFrame(e, w.conn.Virtual, leastMTU(w.tunnelMTU(s), w.p.Kind), f, &w.p, w.arena)
+	g, ok := stack.ICMPErrorFrame(e, w.conn.Virtual, leastMTU(w.tunnelMTU(s), w.p.Kind), f, w.p, w.arena)
 	if !ok {
 		return TunnelError
 	}

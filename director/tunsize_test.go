@@ -253,7 +253,7 @@ func TestTUNManySegments(t *testing.T) {
 			data, waiting = append(data, inner.Bytes()[p.L4+p.L4Len:]...), nil
 		})
 		k, f := w.worker(ext), s.Frame()
-		if v := k.step(&f); v != ForwardedTUN {
+		if v := k.one(&f); v != ForwardedTUN {
 			t.Fatal(v)
 		}
 		k.flush()

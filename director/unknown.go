@@ -63,11 +63,11 @@ func virtualOf(l conf.Listen, serverPort uint16) netip.AddrPort {
 
 // unknownReply carries a server's packet that belongs to no connection, if it is one of the above.
 func (w *worker) unknownReply(f *tap.Frame) (Verdict, bool) {
-	srv := w.view.answering(&w.p)
+	srv := w.view.answering(w.p)
 	if srv == nil {
 		return 0, false
 	}
-	p := &w.p
+	p := w.p
 	w.conn = flow.Conn{
 		Client: p.Dst, ClientPort: p.DstPort, Local: p.Dst, LocalPort: p.DstPort,
 		Virtual: stack.AddrFrom(srv.vip.Addr()), VirtualPort: srv.vip.Port(),

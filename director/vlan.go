@@ -9,7 +9,7 @@ import (
 // Several interfaces on one device, told apart by VLAN
 //
 // A device is opened once, and each of its queues has one worker, as ever. Which interface a frame came in on follows from its tag, which is taken off
-// before step, and put on when a batch is written (flush): between the two nothing knows of VLANs. So each VLAN is an interface with
+// when it is looked at, and put on when a batch is written (flush): between the two nothing knows of VLANs. So each VLAN is an interface with
 // its own MAC, addresses, ARP and routes, and the tag does not count against the MTU.
 //
 // Devices without a VLAN have no trunk; their workers never look for tags, and Parse refuses those that come.
@@ -37,23 +37,14 @@ func newTrunk(c *conf.Config, i int) *trunk {
 	return t
 }
 
-// trunkSteps is steps for a device with VLANs.
-func (w *worker) trunkSteps(frames []tap.Frame) {
-	defer w.afterPanic()
-	for ; w.next < len(frames); w.next++ {
-		w.counts[w.trunkStep(&frames[w.next])]++
-	}
-}
-
-// trunkStep takes the tag off and carries the frame as one of the tag's interface.
-func (w *worker) trunkStep(f *tap.Frame) Verdict {
+// untag takes the tag off a frame that is looked at, and says whose interface it came in on; false when it is nobody's.
+func (w *worker) untag(f *tap.Frame, l *look) bool {
 	vlan, ok := stack.PopTag(f)
 	if !ok || w.trunk[vlan] == noIface {
-		return DropVLAN
+		return false
 	}
-	w.in = w.trunk[vlan]
-	w.mac = w.view.ifaces[w.in].mac
-	return w.step(f)
+	l.in = w.trunk[vlan]
+	return true
 }
 
 // tag puts the interface's tag on what is about to be written.

@@ -13,10 +13,10 @@ import (
 // A worker owns one queue of one interface and carries each of its frames all the way, in this order; the files are named after the steps:
 //
 //	reader.Read    frames, borrowed until the next Read                        thread.go
+//	  look         at each: untag, parse, alike the one before?               look.go, vlan.go
 //	  lookAhead    what they will ask a large table for                       ahead.go
-//	  untag        on a trunk: whose interface is it?                         vlan.go
-//	  step         parse; what is it, and for whom?                           worker.go
-//	    goesOn     one more of the connection before?                         streak.go
+//	  step         for each again: what is it, and for whom?                  worker.go
+//	    goesOn     one more of the connection before?                         streak.go, row.go
 //	    fragment   of a datagram: the way of its first one                    fragment.go
 //	    client     to a VIP: connection, or service, scheduler, connection    client.go
 //	    server     an answer to a client, or a server's own traffic           server.go
@@ -32,17 +32,24 @@ import (
 
 // worker carries the frames of one queue. Its fields are its own goroutine's, but for the counters.
 type worker struct {
-	d      *Director
-	view   *view         // of this batch
-	now    time.Duration // of this batch, since the director's start
-	in     uint16        // the interface it reads; on a trunk that of the frame in hand
-	mac    stack.MACWord // its MAC
-	trunk  *trunk        // nil: one interface, without tags
-	queue  tap.Queue
-	number int          // of the queue
-	p      stack.Packet // the frame in hand
-	conn   flow.Conn    // its connection, when it has one
-	streak streak
+	d       *Director
+	view    *view         // of this batch
+	now     time.Duration // of this batch, since the director's start
+	in      uint16        // the interface it reads; on a trunk that of the frame in hand
+	trunk   *trunk        // nil: one interface, without tags
+	queue   tap.Queue
+	number  int             // of the queue
+	looks   [tap.Batch]look // at the frames of the batch
+	looked  int             // at so many of them
+	next    int             // the frame in hand
+	spare   look            // at what is carried besides
+	l       *look           // at the frame in hand
+	p       *stack.Packet   // in l
+	conn    flow.Conn       // its connection, when it has one
+	streak  streak
+	row     *row
+	ownRow  row
+	recents recents
 
 	outs   []out // by interface
 	merger *stack.Merger
@@ -54,10 +61,9 @@ type worker struct {
 	pieces crossing
 	ids    ids
 	ftp    controlling
-	counts [numVerdicts]uint32
+	counts [256]uint32 // by Verdict
 	ahead  flow.Ahead
 	tally  tally
-	next   int // the frame of the batch that is in hand, for when it panics
 
 	frames counter
 	epoch  epoch // for reloads
@@ -68,15 +74,10 @@ func (w *worker) batch(frames []tap.Frame) {
 	w.epoch.begin()
 	defer w.epoch.end()
 	w.open(w.d.view.Load(), w.d.clock())
-	if w.trunk == nil {
-		w.lookAhead(frames)
-	}
-	for w.next = 0; w.next < len(frames); {
-		if w.trunk == nil {
-			w.steps(frames)
-		} else {
-			w.trunkSteps(frames)
-		}
+	for rest := frames; len(rest) > 0; {
+		n := min(len(rest), tap.Batch)
+		w.carryAll(rest[:n])
+		rest = rest[n:]
 	}
 	w.flush()
 	w.frames.Add(uint64(len(frames)))
@@ -85,14 +86,16 @@ func (w *worker) batch(frames []tap.Frame) {
 
 // open begins a batch.
 func (w *worker) open(v *view, now time.Duration) {
+	if v != w.view {
+		w.recents.forget()
+	}
 	w.view, w.now, w.streak.on = v, now, false
-	w.mac = v.ifaces[w.in].mac
 }
 
 // settle passes on what the batch in hand counted.
 func (w *worker) settle() {
 	w.tally.flush()
-	for v, n := range &w.counts {
+	for v, n := range w.counts[:numVerdicts] {
 		if n > 0 {
 			w.d.verdicts[v].Add(uint64(n))
 			w.counts[v] = 0
@@ -100,44 +103,71 @@ func (w *worker) settle() {
 	}
 }
 
-// steps carries the frames from w.next on, up to the end or the first that panics.
+// carryAll carries frames, tap.Batch at most.
+func (w *worker) carryAll(frames []tap.Frame) {
+	for w.looked, w.next = 0, 0; w.next < len(frames); {
+		w.steps(frames)
+	}
+}
+
+// steps looks at frames and carries them, from w.looked and w.next on, up to the end or the first that panics.
 func (w *worker) steps(frames []tap.Frame) {
-	defer w.afterPanic()
-	for ; w.next < len(frames); w.next++ {
-		w.counts[w.step(&frames[w.next])]++
+	defer w.afterPanic(len(frames))
+	if w.looked < len(frames) {
+		w.lookAll(frames)
 	}
-}
-
-// afterPanic, deferred, leaves behind a frame that panicked.
-func (w *worker) afterPanic() {
-	if r := recover(); r != nil {
-		w.counts[DropPanic]++
+	for w.next < len(frames) {
+		l := &w.looks[w.next&(tap.Batch-1)]
+		if w.streak.on && w.row.takes(l) {
+			w.carryRow(frames)
+			continue
+		}
+		w.counts[w.step(&frames[w.next], l)]++
 		w.next++
-		w.d.panicked(r)
 	}
 }
 
-// step decides what becomes of one frame.
-func (w *worker) step(f *tap.Frame) Verdict {
-	p := &w.p
-	if b := f.Bytes(); len(b) >= tap.EthernetLen && stack.DstWord(b) != w.mac && b[0]&1 == 0 {
-		return DropOtherHost
+// afterPanic, deferred, leaves behind a frame of n that panicked.
+func (w *worker) afterPanic(n int) {
+	r := recover()
+	if r == nil {
+		return
 	}
-	if r := stack.Parse(f, p); r != stack.ReasonNone {
-		return refused(r)
+	w.d.panicked(r)
+	if w.looked < n {
+		w.looks[w.looked&(tap.Batch-1)].verdict = DropPanic
+		w.looked++
+		return
 	}
-	if w.goesOn(f) {
-		return w.streak.carry(w, f)
-	}
+	w.counts[DropPanic]++
+	w.next++
 	w.streak.on = false
-	if p.Kind == stack.KindARP || p.Kind == stack.KindIPv6 && p.Proto == stack.ProtoICMPv6 && isND(p.ICMPType) {
-		return w.neighbour(f)
+}
+
+// step decides what becomes of one frame that was looked at.
+func (w *worker) step(f *tap.Frame, l *look) Verdict {
+	if l.verdict != undecided {
+		return l.verdict
 	}
-	if f.Bytes()[0]&1 != 0 {
-		return DropMulticast
+	p := &l.p
+	w.l, w.p, w.in = l, p, l.in
+	if w.streak.on {
+		if l.like != other && w.goesOn(f, l) {
+			if w.row.takes(l) {
+				w.row.carry(f, p)
+				return w.row.verdict
+			}
+			return w.streak.carry(w, f)
+		}
+		w.streak.on = false
 	}
-	if p.Kind == stack.KindOther {
-		return DropEtherType
+	w.recents.tag, l.simple = 0, p.TTL > 1 && p.Simple(&f.Header)
+	if multicast := f.Bytes()[0]&1 != 0; multicast || !l.simple {
+		if v := w.notUnicast(f); v != undecided {
+			return v
+		}
+	} else if w.again(f) {
+		return w.row.verdict
 	}
 	src, dst := w.view.locals.role(p.Src), w.view.locals.role(p.Dst)
 	switch {
@@ -145,8 +175,24 @@ func (w *worker) step(f *tap.Frame) Verdict {
 		return DropMartian
 	case p.Fragment:
 		return w.fragment(f, src, dst)
+	case dst == roleVIP:
+		return w.fromClient(f)
 	}
 	return w.carry(f, src, dst)
+}
+
+// notUnicast carries what is no IP packet from one host to another.
+func (w *worker) notUnicast(f *tap.Frame) Verdict {
+	p := w.p
+	switch {
+	case p.Kind == stack.KindARP, p.Kind == stack.KindIPv6 && p.Proto == stack.ProtoICMPv6 && isND(p.ICMPType):
+		return w.neighbour(f)
+	case f.Bytes()[0]&1 != 0:
+		return DropMulticast
+	case p.Kind == stack.KindOther:
+		return DropEtherType
+	}
+	return undecided
 }
 
 // carry takes a packet the way that its ends ask for.

@@ -198,7 +198,7 @@ type sent struct {
 func (w *world) step(iface int, f tap.Frame) (Verdict, []sent) {
 	w.tb.Helper()
 	k := w.worker(iface)
-	v := k.step(&f)
+	v := k.one(&f)
 	var left []sent
 	for i := range k.outs {
 		for _, g := range k.outs[i].batch {
@@ -212,6 +212,15 @@ func (w *world) step(iface int, f tap.Frame) (Verdict, []sent) {
 		w.checkFrame(&l.frame)
 	}
 	return v, left
+}
+
+// one carries a frame alone.
+func (w *worker) one(f *tap.Frame) Verdict {
+	frames := [1]tap.Frame{*f}
+	w.looked = 0
+	w.lookAll(frames[:])
+	*f = frames[0]
+	return w.step(f, &w.looks[0])
 }
 
 // checkFrame fails the test when a frame that left is not right in itself.
