@@ -44,12 +44,12 @@ var aims = []aim{
 	{[]string{figureP50}, peerDR, peerCopyLoop1, 1.05},
 }
 
-// aimMillion is that of a figure to its base: what a full table may cost.
+// aimMillion is that of a figure to its base: what a full table may cost, and its emptying.
 const aimMillion = 1.5
 
 // aimOf is the bound of ours to a peer in a figure; 0: none.
 func aimOf(f figure, p *peer) float64 {
-	if f.Key == figureMillion {
+	if f.Base != "" {
 		return aimMillion
 	}
 	for _, a := range aims {

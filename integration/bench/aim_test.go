@@ -12,7 +12,7 @@ func TestAims(t *testing.T) {
 		{figureU4k, peerCopyLoop2, 0.95}, {figureUDP, peerNftables, 1.2}, {figureU64, peerNftables, 1.2},
 		{figureConn, peerCopyLoop2, 0.9}, {figureConn, peerCopyLoop1, 0.95}, {figureConn, peerNftables, 1.3},
 		{figureP50, peerCopyLoop2, 1.05}, {figureP50, peerCopyLoop1, 1.05}, {figureP50, peerNftables, 1.15},
-		{figureMillion, peerNAT, 1.5}, {figureMillion, peerDR, 1.5},
+		{figureMillion, peerNAT, 1.5}, {figureMillion, peerDR, 1.5}, {figureEnding, peerNAT, 1.5},
 		{figureUp, peerWire, 0}, {figureUDP, peerLVSNAT, 0}, {figureP99, peerCopyLoop2, 0}, {figureConn, peerHAProxy, 0},
 	} {
 		f, ok1 := figureOf(c.figure)

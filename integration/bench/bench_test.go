@@ -84,24 +84,24 @@ func TestBench(t *testing.T) {
 	}
 }
 
-// TestMillion fills a table, with fewer connections than a million: they and those that come and go are there, and the figures are numbers that can be.
+// TestMillion fills a table, with fewer connections than a million: they and those that come and go are there, they end, and the figures are numbers that can be.
 func TestMillion(t *testing.T) {
 	needLab(t)
 	for _, c := range []struct {
 		peer   string
 		family int
 	}{{peerNAT, 4}, {peerDR, 6}} {
-		o, err := parseOptions([]string{"-figures", figureMillion}, os.Stderr)
+		o, err := parseOptions([]string{"-figures", figureEnding}, os.Stderr)
 		if err == nil {
 			err = o.build(t.Context(), t.TempDir())
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		o.million, o.churnShare = 20_000, 0.01
+		o.million, o.stay, o.churnShare = 20_000, 5*time.Second, 0.01
 		p, _ := peerOf(c.peer)
 		got, failed := o.once(t.Context(), p, c.family)
-		if len(failed) > 0 || got[figureChurn] <= 0 || got[figureMillion] <= 0 || got[figureMemoryMil] <= 0 {
+		if len(failed) > 0 || got[figureChurn] <= 0 || got[figureMillion] <= 0 || got[figureEnding] <= 0 || got[figureMemoryMil] <= 0 {
 			t.Errorf("%s, IPv%d: %v", c.peer, c.family, got)
 		}
 		for _, f := range failed {

@@ -34,6 +34,7 @@ const (
 	figureMemory    = "memory"
 	figureChurn     = "rtt-churn-p99.9"
 	figureMillion   = "rtt-million-p99.9"
+	figureEnding    = "rtt-ending-p99.9"
 	figureMemoryMil = "memory-million"
 )
 
@@ -60,6 +61,7 @@ var figures = []figure{
 	{Key: figureMemory, Title: "memory of its process, at most", Unit: "MB", Lower: true, Process: true, digits: 1},
 	{Key: figureChurn, Title: "1-byte round trip beside 5,000 new connections/s, p99.9, the table empty", Unit: "µs", Lower: true, Million: true, digits: 1},
 	{Key: figureMillion, Title: "the same with 1,000,000 connections in the table, to that with none", Unit: "µs", Lower: true, Million: true, Base: figureChurn, digits: 1},
+	{Key: figureEnding, Title: "the same while 1,000,000 connections end, to that with none", Unit: "µs", Lower: true, Million: true, Base: figureChurn, digits: 1},
 	{Key: figureMemoryMil, Title: "memory of its process with these, at most", Unit: "MB", Lower: true, Million: true, digits: 1},
 }
 

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"tapdirector/integration"
 	"tapdirector/integration/netlab"
@@ -30,6 +31,8 @@ type lab struct {
 	server *process
 	who    peer
 	said   counterLog // of the director
+
+	stay time.Duration // as options.stay was when its lb.toml was written
 }
 
 // spec is the world that a peer stands in: copy loops and the wire stand where the director of that many arms would.
@@ -66,7 +69,7 @@ func (o *options) newLab(ctx context.Context, peer peer, family int, more string
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{o: o, family: family, world: w, who: peer}
+	l := &lab{o: o, family: family, world: w, who: peer, stay: o.stay}
 	l.said.next = o.log
 	if err := l.start(ctx, peer); err != nil {
 		return nil, errors.Join(err, l.close())

@@ -30,7 +30,7 @@ func (o *options) once(ctx context.Context, p peer, family int) (map[string]floa
 		failed = o.inLab(ctx, p, family, "", got, (*lab).measure)
 	}
 	if o.wants(func(f figure) bool { return f.Million && p.has(f) }) && ctx.Err() == nil {
-		failed = append(failed, o.inLab(ctx, p, family, millionConfig, got, (*lab).measureMillion)...)
+		failed = append(failed, o.inLab(ctx, p, family, o.millionConfig(), got, (*lab).measureMillion)...)
 	}
 	return got, failed
 }

@@ -22,21 +22,22 @@ type options struct {
 	peers              []peer
 	figures            []string // keys
 	markdown           bool
-	json, svg          string  // files
-	from               string  // a file: what it holds is told, nothing is measured
-	director, copyloop string  // programs; empty: they are built
-	self               string  // this program
-	million            int     // connections to fill a table with
-	churnShare         float64 // of churnRate that must have come for a figure to count: a sender that gets no CPU makes fewer
+	json, svg          string        // files
+	from               string        // a file: what it holds is told, nothing is measured
+	director, copyloop string        // programs; empty: they are built
+	self               string        // this program
+	million            int           // connections to fill a table with
+	stay               time.Duration // that the million stays after its last packet: longer than it takes to make it
+	churnShare         float64       // of churnRate that must have come for a figure to count: a sender that gets no CPU makes fewer
 	log                io.Writer
 }
 
 // Figures that a quick run leaves out unless they are asked for.
-var slowFigures = []string{figureSeg, figureU8, figureU64, figureChurn, figureMillion, figureMemoryMil}
+var slowFigures = []string{figureSeg, figureU8, figureU64, figureChurn, figureMillion, figureEnding, figureMemoryMil}
 
 // parseOptions reads the command line.
 func parseOptions(args []string, complaints io.Writer) (*options, error) {
-	o := &options{warm: 80 * time.Millisecond, self: "/proc/self/exe", million: 1_000_000, churnShare: 0.9}
+	o := &options{warm: 80 * time.Millisecond, self: "/proc/self/exe", million: 1_000_000, stay: 15 * time.Second, churnShare: 0.9}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(complaints)
 	quick := f.Bool("quick", false, "2 short rounds of fewer figures, unless -rounds, -span or -figures say otherwise")

@@ -17,10 +17,10 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func example() *report {
 	m := measured{}
 	m.add(place{4, peerCopyLoop2}, 0, map[string]float64{figureUp: 10, figureUDP: 1_200_000, figureP50: 40})
-	m.add(place{4, peerNAT}, 0, map[string]float64{figureUp: 12, figureUDP: 3_300_000, figureP50: 44, figureChurn: 100, figureMillion: 120})
+	m.add(place{4, peerNAT}, 0, map[string]float64{figureUp: 12, figureUDP: 3_300_000, figureP50: 44, figureChurn: 100, figureMillion: 120, figureEnding: 110})
 	m.add(place{4, peerHAProxy}, 0, map[string]float64{figureUp: 9, figureP50: 80})
 	m.add(place{4, peerCopyLoop2}, 1, map[string]float64{figureUp: 20, figureUDP: 900})
-	m.add(place{4, peerNAT}, 1, map[string]float64{figureUp: 28, figureUDP: 3000, figureChurn: 100, figureMillion: 300})
+	m.add(place{4, peerNAT}, 1, map[string]float64{figureUp: 28, figureUDP: 3000, figureChurn: 100, figureMillion: 300, figureEnding: 130})
 	m.add(place{4, peerDR}, 1, map[string]float64{figureP99: 100})
 	m.add(place{6, peerNAT}, 0, map[string]float64{figureUp: 11})
 	m.add(place{6, peerCopyLoop2}, 0, map[string]float64{figureUp: 22})
