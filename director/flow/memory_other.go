@@ -46,5 +46,8 @@ func (m memory[T]) add(r int) bool {
 // fill does nothing, and says so.
 func (m memory[T]) fill(int) bool { return false }
 
+// touch does nothing, and says so.
+func (m memory[T]) touch(uint32, int) bool { return false }
+
 // drop gives region r back.
 func (m memory[T]) drop(r int) { m.list[r] = nil }

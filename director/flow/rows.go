@@ -41,9 +41,11 @@ type rows struct {
 	peak      uint32 // the highest limit since lower
 	fullest   uint32 // the references of the shard that had most when give was called last
 	touched   uint32 // rows that have been in use
+	ready     uint32 // rows whose pages were filled, in regions that are not filled as a whole
 	filled    bool   // all pages of the last region are there
 	preparing bool   // a goroutine fills the next region
-	alone     bool   // the system does not fill regions: nobody asks again
+	touching  bool   // a goroutine fills rows
+	alone     bool   // the system does not fill anything: nobody asks again
 }
 
 const regionRows = regionCells / numShards // rows in a region
@@ -55,7 +57,8 @@ func newRows(refs int) *rows {
 	if !r.add(0) {
 		panic("flow: no memory for a table")
 	}
-	r.there, r.touched = 1, firstBuckets
+	r.there, r.touched, r.ready = 1, firstBuckets, firstBuckets
+	r.touch(0, firstBuckets*numShards)
 	r.limit.Store(firstBuckets)
 	runtime.AddCleanup(r, func(m memory[bucket]) { m.free() }, r.memory)
 	return r
@@ -107,14 +110,35 @@ func (r *rows) extend() bool {
 	return true
 }
 
-// foresee has the next region filled where less than half of one is left of n rows on, in a large index; mu is locked.
+// foresee has what comes after n rows filled: in a large index the next region, where less than half of one is left; mu is locked.
 func (r *rows) foresee(n uint32) {
-	if r.preparing || r.alone || r.regionBytes() != hugeBytes || r.there*hugeBytes < largeBytes || r.there == r.len() ||
-		r.there*regionRows-int(n) >= regionRows/2 {
+	if r.preparing || r.touching || r.alone || r.regionBytes() != hugeBytes {
 		return
 	}
-	r.preparing = true
-	go r.prepare(r.there)
+	end := uint32(r.there * regionRows)
+	if n*(hugeBytes/regionRows) < largeBytes {
+		if from := max(n, r.ready); from < min(n+aheadRows/2, end) {
+			r.touching = true
+			go r.touchRows(from, int(min(aheadRows, end-from)))
+		}
+		return
+	}
+	if end-n < regionRows/2 && r.there < r.len() {
+		r.preparing = true
+		go r.prepare(r.there)
+	}
+}
+
+// aheadRows is how many rows are filled ahead in an index that is not large.
+const aheadRows = 8
+
+// touchRows fills so many rows from row n on, which are there.
+func (r *rows) touchRows(n uint32, rows int) {
+	filled := r.touch(n<<shardBits, rows*numShards)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.touching, r.alone = false, !filled
+	r.ready = n + uint32(rows)
 }
 
 // prepare takes region n, the next, with all its pages.
@@ -147,10 +171,10 @@ func (r *rows) give(seen, fullest uint32) {
 	defer r.mu.Unlock()
 	r.fullest = fullest
 	top := max(seen, r.peak)
-	for !r.preparing && r.there > 1 && (r.there-1)*regionRows >= int(top)+regionRows/2 {
+	for !r.preparing && !r.touching && r.there > 1 && (r.there-1)*regionRows >= int(top)+regionRows/2 {
 		r.there--
 		r.drop(r.there)
-		r.touched = min(r.touched, uint32(r.there*regionRows))
+		r.touched, r.ready = min(r.touched, uint32(r.there*regionRows)), min(r.ready, uint32(r.there*regionRows))
 	}
 }
 

@@ -13,10 +13,10 @@ import (
 // to the shards in pages of 64 cells, so that 256 shards waste little between them. Numbers are 32 bits and stay good until their page is given back. The
 // garbage collector does not know of the memory.
 //
-// Growth is spread out: a region is address space that is made usable (3 us), which the kernel fills a page of 4 KiB at a time when it is first touched, by
-// the connection that needs the page. A slab that is large already gets its regions as huge pages of 2 MiB, of which a lookup costs one
-// step less of translation in each level of the machine: zeroing one takes 0.2 to 4 ms, so that is done by a goroutine of its own, ahead of the need. Where it is
-// not fast enough, or there are no huge pages, growth goes on with small ones.
+// Growth is spread out, and off the path: the kernel fills a region a page of 4 KiB at a time, when it is first touched, which takes 1 to 4 us, and 100 and more
+// where a hypervisor has to find memory as well. So a goroutine has the pages of the next 2,048 connections filled, ahead of the need. A slab that is large already gets
+// its regions as huge pages of 2 MiB, of which a lookup costs one step less of translation in each level of the machine; zeroing one takes 0.2 to 4 ms.
+// Where the goroutine is not fast enough, or the system does not know of this, growth goes on page by page.
 //
 // Pages can be given back (giveback.go). The lowest free page is handed out first, and who gives back gives his highest, so that what is left gathers in
 // the low regions; regions without a page in use return to the system, but for one, which waits for the next peak.
@@ -28,6 +28,7 @@ const (
 	regionPages = regionCells / pageCells
 	regionWords = regionPages / 64 // of a set of pages
 
+	aheadPages = 32       // pages that are filled ahead in one that is not large
 	largeBytes = 64 << 20 // a slab that holds less grows by small pages: half of a huge one lies idle
 )
 
@@ -47,8 +48,9 @@ type slab[T any] struct {
 	idle      int           // of them those without a page in use
 	resident  uint64        // bytes that have been touched
 	emptied   func(reg int) // told of each region that returns to the system; nil: nobody
-	preparing bool          // a goroutine fills a region
-	alone     bool          // the system does not fill regions: nobody asks again
+	ready     int           // pages below it have been filled, in regions that are not filled as a whole
+	preparing bool          // a goroutine fills something
+	alone     bool          // the system does not fill anything: nobody asks again
 }
 
 // region is what a slab knows of one.
@@ -109,7 +111,9 @@ func (s *slab[T]) page() uint32 {
 		s.resident += uint64(s.pageBytes())
 	}
 	s.dirty[s.low] |= bit
-	s.foresee()
+	if !s.preparing && !s.alone && s.regionBytes() == hugeBytes {
+		s.foresee(int(first >> pageShift))
+	}
 	return first
 }
 
@@ -182,6 +186,7 @@ func (s *slab[T]) leave() int {
 	s.regions[r] = region{}
 	s.held--
 	s.idle--
+	s.ready = min(s.ready, r*regionPages)
 	return r
 }
 
@@ -208,10 +213,16 @@ func (s *slab[T]) unblock(r int) {
 	s.low = min(s.low, r*regionWords)
 }
 
-// foresee has a region filled where less than half of one is free, in a large slab; mu is locked.
-func (s *slab[T]) foresee() {
-	if s.preparing || s.alone || s.regionBytes() != hugeBytes || s.held*hugeBytes < largeBytes ||
-		s.held*regionPages-int(s.used>>pageShift) >= regionPages/2 {
+// foresee has what comes after page n filled: in a large slab a region, where less than half of one is free; mu is locked.
+func (s *slab[T]) foresee(n int) {
+	if int(s.used>>pageShift)*s.pageBytes() < largeBytes {
+		if from := max(n+1, s.ready); from <= n+aheadPages/2 && from/regionPages < len(s.regions) {
+			s.preparing = true
+			go s.touchPages(from)
+		}
+		return
+	}
+	if s.held*regionPages-int(s.used>>pageShift) >= regionPages/2 {
 		return
 	}
 	for r := s.low / regionWords; r < len(s.regions); r++ {
@@ -221,6 +232,22 @@ func (s *slab[T]) foresee() {
 			go s.prepare(r)
 			return
 		}
+	}
+}
+
+// touchPages fills some pages from page n on, all in one region.
+func (s *slab[T]) touchPages(n int) {
+	r := n / regionPages
+	to := min(n+aheadPages, (r+1)*regionPages)
+	s.mu.Lock()
+	there := s.regions[r].held || s.free[n>>6] != 0 && s.take(r)
+	s.mu.Unlock()
+	filled := there && s.touch(uint32(n<<pageShift), (to-n)<<pageShift)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.preparing, s.alone = false, there && !filled
+	if filled {
+		s.ready = to
 	}
 }
 
