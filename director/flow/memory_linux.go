@@ -14,7 +14,8 @@ import (
 //
 // Cells of one type lie in one stretch of address space, which is reserved when the table is made, for as many as there can ever be. So where a cell is takes no
 // look at anything. What is only reserved costs nothing, not even where memory must not be promised twice (vm.overcommit_memory = 2): a region counts from when
-// it is made writable. Where so much address space is not to be had (RLIMIT_AS) it is half of it, or a quarter, and so on: the table is full sooner.
+// it is made writable. Where so much address space is not to be had (RLIMIT_AS) it is half of it, or a quarter, and so on: the table is full sooner. Of what is
+// left each stretch takes a quarter at most, so that there is some for the next, and for Go.
 
 const (
 	offHeap     = true
@@ -31,12 +32,16 @@ type memory[T any] struct {
 // regionBytes is the size of a region.
 func (m memory[T]) regionBytes() int { return regionCells * int(unsafe.Sizeof(*new(T))) }
 
+// leave is how many times as much address space as a stretch takes there must be.
+const leave = 4
+
 // reserve returns address space for at least the given number of cells, if there is so much.
 func reserve[T any](cells int) memory[T] {
 	m := memory[T]{n: (cells + regionCells - 1) / regionCells}
 	for ; m.n > 0; m.n /= 2 {
 		size := uintptr(m.n * m.regionBytes())
-		p, err := unix.MmapPtr(-1, 0, nil, size+hugeBytes, unix.PROT_NONE, reserved)
+		all := leave*size + hugeBytes
+		p, err := unix.MmapPtr(-1, 0, nil, all, unix.PROT_NONE, reserved)
 		if err != nil {
 			continue
 		}
@@ -45,7 +50,7 @@ func reserve[T any](cells int) memory[T] {
 		if before > 0 {
 			unmap(p, before)
 		}
-		unmap(unsafe.Add(m.base, size), hugeBytes-before)
+		unmap(unsafe.Add(m.base, size), all-size-before)
 		m.smallPages(0, m.n)
 		return m
 	}

@@ -270,6 +270,9 @@ func (s *slab[T]) cover(i uint32) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := int(i >> regionShift)
+	if r >= len(s.regions) { // It has less address space than the other one.
+		return false
+	}
 	if s.regions[r].held {
 		return true
 	}
