@@ -28,11 +28,14 @@ type poller struct {
 	queues []*tunQueue
 	polls  []unix.PollFd // of the queues, then of their devices' ends
 	rest   unix.Timespec // what ppoll has yet to wait
-	ready  uint32        // queues that may have frames, a bit for each
+	ready  uint64        // queues that may have frames, a bit for each
 	last   int           // the queue that was read last
 	lone   bool          // the batch that was last drained to its end had one frame
 	slept  bool          // the last ppoll did
 }
+
+// maxTogether is how many queues a poller has bits for.
+const maxTogether = 64
 
 func newPoller(queues []*tunQueue) *poller {
 	p := &poller{queues: queues, polls: make([]unix.PollFd, 2*len(queues))}
@@ -40,8 +43,11 @@ func newPoller(queues []*tunQueue) *poller {
 	return p
 }
 
-// together returns a poller where each queue is one of the linux driver.
+// together returns a poller where each queue is one of the linux driver, and there is a bit for each.
 func together(queues []Queue) Reader {
+	if len(queues) > maxTogether {
+		return nil
+	}
 	own := make([]*tunQueue, len(queues))
 	for i, q := range queues {
 		t, ok := q.(*tunQueue)
@@ -53,7 +59,7 @@ func together(queues []Queue) Reader {
 	return newPoller(own)
 }
 
-func (p *poller) all() uint32 { return 1<<len(p.queues) - 1 }
+func (p *poller) all() uint64 { return 1<<len(p.queues) - 1 }
 
 // Read is for one goroutine, best one that is locked to its thread: a wake-up then costs no change of threads.
 func (p *poller) Read(wait time.Duration) (which int, frames []Frame, err error) {
@@ -97,7 +103,7 @@ func (p *poller) take() (n int) {
 		if p.last++; p.last >= len(p.queues) {
 			p.last = 0
 		}
-		if bit := uint32(1) << p.last; p.ready&bit != 0 {
+		if bit := uint64(1) << p.last; p.ready&bit != 0 {
 			p.ready &^= bit
 			n = p.read(p.queues[p.last])
 		}

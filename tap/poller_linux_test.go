@@ -115,6 +115,26 @@ func TestReaderFault(t *testing.T) {
 	}
 }
 
+// As many queues as there can be interfaces are read together, the last as well; more are not.
+func TestReaderMany(t *testing.T) {
+	const far = maxTogether - 1
+	queues, peer := make([]Queue, maxTogether), 0
+	for i := range queues {
+		queues[i], peer = pairQueue(t, true)
+	}
+	r, probe := Together(queues), probeFrame()
+	r.Read(0)
+	for range 3 {
+		unix.Write(peer, probe.wire())
+		if which, frames, err := r.Read(time.Minute); which != far || len(frames) != 1 || err != nil {
+			t.Fatalf("%d frames of queue %d, %v", len(frames), which, err)
+		}
+	}
+	if Together(append(queues, queues[0])) != nil {
+		t.Error("one more than there are bits for")
+	}
+}
+
 // The end of either device is the Reader's.
 func TestReaderClosed(t *testing.T) {
 	for i := range 2 {
