@@ -56,7 +56,7 @@ func (w *worker) lookAll(frames []tap.Frame) {
 		} else if r := stack.Parse(f, &l.p); r != stack.ReasonNone {
 			l.verdict = refused(r)
 			continue
-		} else if last != nil && last.p.Tuple.Is(&l.p.Tuple) {
+		} else if last != nil && b[0]&1 == 0 && last.p.Tuple.Is(&l.p.Tuple) {
 			l.like = same
 		}
 		last, of = l, f

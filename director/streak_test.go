@@ -2,10 +2,10 @@ package director
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,7 +14,48 @@ import (
 	"tapdirector/tap"
 )
 
-// Batches with rows of packets of one connection: what becomes of each, and of the connections, is what becomes of packets that come alone.
+// twins carry the same packets, one director in batches, the other one by one.
+type twins struct {
+	rows, alone *world
+	went, inRow int // packets that went on in a row, and those of them that were alike
+}
+
+func newTwins(t testing.TB, spec worldSpec) *twins {
+	return &twins{rows: newWorld(t, spec), alone: newWorld(t, spec)}
+}
+
+// compare carries a batch: what becomes of each packet, and of the connections, is what becomes of packets that come alone.
+func (tw *twins) compare(t *testing.T, iface int, batch []tap.Frame) {
+	t.Helper()
+	rows, alone := tw.rows, tw.alone
+	now := rows.clock()
+	k := rows.workers[iface]
+	k.open(rows.view.Load(), now)
+	read := cloned(batch)
+	k.looked = 0
+	k.lookAll(read)
+	for i := range batch {
+		got, left := rows.carried(iface, k.oneOf(read, i))
+		alone.workers[iface].open(alone.view.Load(), now)
+		alone.workers[iface].recents.forget()
+		f := batch[i].Clone()
+		want, wanted := alone.carried(iface, alone.workers[iface].one(&f))
+		if got != want || !slices.EqualFunc(left, wanted, sameFrame) {
+			t.Fatalf("%s: %v and %d frames, alone %v and %d", stack.Describe(batch[i].Bytes()), got, len(left), want, len(wanted))
+		}
+		if k.streak.on && k.streak.event != noEvent {
+			tw.went++
+		}
+		if k.streak.on && k.row.takes(&k.looks[i]) {
+			tw.inRow++
+		}
+	}
+	if got, want := rows.connections(), alone.connections(); got != want {
+		t.Fatalf("connections\n%s alone\n%s", got, want)
+	}
+}
+
+// Batches with rows of packets of one connection.
 func TestStreakAgainstTwin(t *testing.T) {
 	for _, spec := range []worldSpec{
 		{}, {method: "dr"}, {proto: "udp"}, {method: "tun"}, {service: "idle = \"reset\""}, {ext: `reply = "route"`}, {service: "persistence_timeout = \"5m\""},
@@ -22,41 +63,54 @@ func TestStreakAgainstTwin(t *testing.T) {
 		bothFamilies(t, func(t *testing.T, family int) {
 			spec.family = family
 			rng := rand.New(rand.NewPCG(uint64(family), 7))
-			rows, alone := newWorld(t, spec), newWorld(t, spec)
-			went, inRow := 0, 0
+			tw := newTwins(t, spec)
 			for range 2000 {
-				iface, batch := rows.randomBatch(rng)
-				now := rows.clock()
-				k := rows.workers[iface]
-				k.open(rows.view.Load(), now)
-				read := cloned(batch)
-				k.looked = 0
-				k.lookAll(read)
-				for i := range batch {
-					got, left := rows.carried(iface, k.oneOf(read, i))
-					alone.workers[iface].open(alone.view.Load(), now)
-					alone.workers[iface].recents.forget()
-					f := batch[i].Clone()
-					want, wanted := alone.carried(iface, alone.workers[iface].one(&f))
-					if got != want || !slices.EqualFunc(left, wanted, sameFrame) {
-						t.Fatalf("%s: %v and %d frames, alone %v and %d", stack.Describe(batch[i].Bytes()), got, len(left), want, len(wanted))
-					}
-					if k.streak.on && k.streak.event != noEvent {
-						went++
-					}
-					if k.streak.on && k.row.takes(&k.looks[i]) {
-						inRow++
-					}
-				}
-				if got, want := rows.connections(), alone.connections(); got != want {
-					t.Fatalf("connections\n%s alone\n%s", got, want)
-				}
+				iface, batch := tw.rows.randomBatch(rng)
+				tw.compare(t, iface, batch)
 			}
-			if went == 0 || inRow == 0 && spec.method != "tun" {
-				t.Errorf("of packets in a row there were %d, of such that are alike %d", went, inRow)
+			if tw.went == 0 || tw.inRow == 0 && spec.method != "tun" {
+				t.Errorf("of packets in a row there were %d, of such that are alike %d", tw.went, tw.inRow)
 			}
 		})
 	}
+}
+
+// A frame to a multicast MAC is none of the row that it interrupts (RFC 1122 section 3.3.6), nor is one behind it.
+func TestStreakMulticast(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, family int) {
+		tw := newTwins(t, worldSpec{family: family})
+		tw.compare(t, ext, tw.rows.opening())
+		var batch []tap.Frame
+		for i := range 9 {
+			f := tw.rows.fromPort(40000, stack.ACK).Frame()
+			f.Bytes()[0] |= byte(i / 3 % 2)
+			batch = append(batch, f)
+		}
+		tw.compare(t, ext, batch)
+	})
+}
+
+// FuzzRows changes bytes of random batches: each three bytes of edits are a frame, a place in it, and what to flip there. Checksums are not mended behind them.
+//
+// How to run it: go test -fuzz FuzzRows ./director
+func FuzzRows(f *testing.F) {
+	specs := []worldSpec{{}, {method: "dr"}, {family: 6}, {method: "dr", family: 6}, {proto: "udp"}}
+	for i := range specs {
+		f.Add(uint8(i), uint64(i), []byte{})
+		f.Add(uint8(i), uint64(i), []byte{1, 22, 1, 2, 47, 1, 3, 5, 0x80, 4, 37, 3})
+	}
+	f.Fuzz(func(t *testing.T, spec uint8, seed uint64, edits []byte) {
+		tw, rng := newTwins(t, specs[int(spec)%len(specs)]), rand.New(rand.NewPCG(seed, 8))
+		iface, batch := tw.rows.randomBatch(rng)
+		if iface == in { // answers are to be of connections
+			tw.compare(t, ext, tw.rows.opening())
+		}
+		for ; len(edits) >= 3; edits = edits[3:] {
+			b := batch[int(edits[0])%len(batch)].Bytes()
+			b[int(edits[1])%min(len(b), 80)] ^= edits[2]
+		}
+		tw.compare(t, iface, batch)
+	})
 }
 
 // randomBatch is of one interface, with few different packets, often the same one again.
@@ -78,6 +132,14 @@ func (w *world) randomBatch(rng *rand.Rand) (iface int, batch []tap.Frame) {
 		}
 	}
 	return iface, batch
+}
+
+// opening is the first packets of those that randomBatch has.
+func (w *world) opening() (batch []tap.Frame) {
+	for port := range uint16(2) {
+		batch = append(batch, w.fromPort(40000+port, stack.SYN).Frame())
+	}
+	return batch
 }
 
 // cloned copies a batch.
@@ -120,17 +182,11 @@ func sameFrame(a, b sent) bool {
 
 // connections lists all there are, in order.
 func (w *world) connections() string {
-	type lasting struct {
-		flow.Conn
-		expires time.Duration
-	}
-	var all []lasting
+	var all []string
 	w.table.Each(0, func(c *flow.Conn, expires time.Duration) bool {
-		all = append(all, lasting{*c, expires})
+		all = append(all, fmt.Sprintf("%+v until %v", *c, expires))
 		return true
 	})
-	slices.SortFunc(all, func(a, b lasting) int {
-		return cmp.Or(cmp.Compare(a.ClientPort, b.ClientPort), cmp.Compare(a.ServerID, b.ServerID))
-	})
-	return fmt.Sprintf("%+v", all)
+	slices.Sort(all)
+	return strings.Join(all, "\n")
 }
