@@ -1,28 +1,46 @@
 package director
 
 import (
+	"unsafe"
+
 	"tapdirector/director/flow"
 )
 
-// Before a batch is carried, the connection table is told what its packets will look up, so that the waits for memory overlap (flow.Ahead). Only where the table is
-// so large that this pays. It decides nothing: a packet that is missed here waits by itself.
+// Before a batch is carried, what its packets will ask for is fetched, so that the waits for memory overlap: what is remembered of their connections (recent.go), or, where
+// the connection table is so large that this pays, their entries there (flow.Ahead). It decides nothing: a packet that is missed here waits by itself.
 
-// fewAhead is the smallest batch that is worth it.
-const fewAhead = 4
+// fewAhead is the smallest batch that is worth it, and manyRecents how many remembered connections are: fewer are in the nearest caches.
+const (
+	fewAhead    = 4
+	manyRecents = 128
+)
 
-// lookAhead tells the table what the n frames of the batch are about to ask for.
+// lookAhead fetches what the n frames of the batch are about to ask for.
 func (w *worker) lookAhead(n int) {
-	if n < fewAhead || !w.d.table.Pays() {
+	large := w.d.table.Pays()
+	if n < fewAhead || w.recents.used < manyRecents && !large {
 		return
 	}
 	for i := range w.looks[:n] {
+		if l := &w.looks[i]; l.like == other && l.verdict == undecided && l.tag != 0 && w.recents.tags[l.slot] == l.tag {
+			flow.Prefetch(unsafe.Pointer(&w.recents.all[l.slot]))
+		}
+	}
+	for i := range w.looks[:n] {
 		l := &w.looks[i]
-		if l.verdict == undecided && l.like == other && l.p.HasPorts && !l.p.Fragment {
+		if l.verdict != undecided || l.like != other || !l.p.HasPorts || l.p.Fragment {
+			continue
+		}
+		if r := w.recents.find(l); l.tag != 0 && r != nil {
+			w.d.table.Fetch(&r.place)
+		} else if large {
 			w.d.table.Prepare(&l.key, &l.p.Tuple, w.direction(l))
 			w.ahead.Add(w.d.table, &l.key)
 		}
 	}
-	w.ahead.Fetch(w.d.table)
+	if large {
+		w.ahead.Fetch(w.d.table)
+	}
 }
 
 // direction says from which end of its connection a packet comes, if it is of one.

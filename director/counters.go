@@ -35,18 +35,18 @@ type tally struct {
 
 // tallied is what one server had.
 type tallied struct {
-	server      *server
+	of          *traffic
 	pkts, bytes [2]uint64 // by flow.Direction
 }
 
 // add counts one packet of n bytes.
-func (t *tally) add(s *server, dir flow.Direction, n uint32) { t.place(s).add(dir, n) }
+func (t *tally) add(s *server, dir flow.Direction, n uint32) { t.place(s.id, &s.traffic).add(dir, n) }
 
-// place returns the place of s, which is its own until another one's is asked for.
-func (t *tally) place(s *server) *tallied {
-	e := &t.sheet[s.id&63]
-	if e.server != s {
-		t.turn(e, s)
+// place returns the place of server id, whose traffic is of. It is that server's until another one's is asked for.
+func (t *tally) place(id uint32, of *traffic) *tallied {
+	e := &t.sheet[id&63]
+	if e.of != of {
+		t.turn(e, id, of)
 	}
 	return e
 }
@@ -57,12 +57,12 @@ func (e *tallied) add(dir flow.Direction, n uint32) {
 }
 
 // turn gives a place to another server.
-func (t *tally) turn(e *tallied, s *server) {
-	if e.server != nil {
+func (t *tally) turn(e *tallied, id uint32, of *traffic) {
+	if e.of != nil {
 		e.flush()
 	}
-	e.server = s
-	t.used |= 1 << (s.id & 63)
+	e.of = of
+	t.used |= 1 << (id & 63)
 }
 
 // flush moves what was collected to the servers.
@@ -73,7 +73,7 @@ func (t *tally) flush() {
 }
 
 func (e *tallied) flush() {
-	c := &e.server.traffic
+	c := e.of
 	if e.pkts[flow.Forward] > 0 {
 		c.inPkts.Add(e.pkts[flow.Forward])
 		c.inBytes.Add(e.bytes[flow.Forward])

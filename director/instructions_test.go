@@ -26,34 +26,34 @@ import (
 
 // instructions are the bounds: of a frame in a row of one connection, and of one among others.
 var instructions = map[string][2]int{
-	"nat/ipv4/forward":                     {410, 920},
-	"nat/ipv4/reply":                       {410, 890},
-	"nat/ipv4 sctp/forward":                {1140, 1760},
-	"nat/ipv4 sctp/reply":                  {1110, 1770},
-	"dr/ipv4/forward":                      {370, 880},
-	"tun/ipv4/forward":                     {1100, 2000},
-	"fullnat/ipv4/forward":                 {410, 920},
-	"fullnat/ipv4/reply":                   {410, 890},
-	"fullnat/ipv4 with toa/forward":        {1270, 2170},
-	"fullnat/ipv4 across/forward":          {1140, 2060},
+	"nat/ipv4/forward":                     {380, 890},
+	"nat/ipv4/reply":                       {380, 860},
+	"nat/ipv4 sctp/forward":                {1180, 1750},
+	"nat/ipv4 sctp/reply":                  {1140, 1750},
+	"dr/ipv4/forward":                      {340, 850},
+	"tun/ipv4/forward":                     {1110, 2000},
+	"fullnat/ipv4/forward":                 {380, 890},
+	"fullnat/ipv4/reply":                   {380, 860},
+	"fullnat/ipv4 with toa/forward":        {1270, 2160},
+	"fullnat/ipv4 across/forward":          {1140, 2090},
 	"fullnat/ipv4 across/reply":            {1390, 2390},
-	"fullnat/ipv4 across with toa/forward": {1630, 2590},
-	"nat/ipv6/forward":                     {430, 1080},
-	"nat/ipv6/reply":                       {430, 950},
-	"nat/ipv6 sctp/forward":                {1110, 1790},
-	"nat/ipv6 sctp/reply":                  {1070, 1700},
-	"dr/ipv6/forward":                      {370, 1020},
-	"tun/ipv6/forward":                     {920, 1960},
-	"fullnat/ipv6/forward":                 {430, 1080},
-	"fullnat/ipv6/reply":                   {430, 950},
-	"fullnat/ipv6 with toa/forward":        {1230, 2270},
-	"fullnat/ipv6 across/forward":          {1400, 2440},
-	"fullnat/ipv6 across/reply":            {1130, 2110},
-	"fullnat/ipv6 across with toa/forward": {1850, 2890},
+	"fullnat/ipv4 across with toa/forward": {1630, 2530},
+	"nat/ipv6/forward":                     {400, 1050},
+	"nat/ipv6/reply":                       {400, 920},
+	"nat/ipv6 sctp/forward":                {1150, 1770},
+	"nat/ipv6 sctp/reply":                  {1100, 1690},
+	"dr/ipv6/forward":                      {340, 1000},
+	"tun/ipv6/forward":                     {920, 1950},
+	"fullnat/ipv6/forward":                 {400, 1050},
+	"fullnat/ipv6/reply":                   {400, 930},
+	"fullnat/ipv6 with toa/forward":        {1240, 2270},
+	"fullnat/ipv6 across/forward":          {1400, 2430},
+	"fullnat/ipv6 across/reply":            {1130, 2080},
+	"fullnat/ipv6 across with toa/forward": {1850, 2880},
 }
 
 // counted are the frames of the batches that are compared: what the batch itself costs drops out.
-var counted = [2]int{2, 4}
+var counted = [2]int{4, 8}
 
 // offers is how often each batch is carried, the first ones to warm up: one in which the runtime wants the thread for something else does not count.
 const offers, warm = 8, 3

@@ -12,11 +12,16 @@ import (
 // look is what is known of a frame before it is carried.
 type look struct {
 	p       stack.Packet
-	key     flow.Key // what the table is asked for, once it is known
-	verdict Verdict  // on a frame that goes no further; undecided
-	in      uint16   // the interface that it came in on
+	verdict Verdict // on a frame that goes no further; undecided
 	like    likeness
-	simple  bool // stack.Packet.Simple, and it may go on; set when it is carried
+	in      uint16 // the interface that it came in on
+
+	// What follows is for who is no more of a streak; so of a frame that is alike it is noted then.
+
+	simple bool     // stack.Packet.Simple, to one host, and it may go on
+	slot   uint16   // in recents
+	tag    uint32   // there; 0: its connection is none to be remembered
+	key    flow.Key // what the table is asked for, once it is known
 }
 
 // undecided is the verdict on a frame that is to be carried.
@@ -40,7 +45,6 @@ func (w *worker) lookAll(frames []tap.Frame) {
 		w.looked = i
 		f, l := &frames[i], &w.looks[i&(tap.Batch-1)]
 		l.verdict, l.like, l.in = undecided, other, in
-		l.key.Clear()
 		if w.trunk != nil {
 			if !w.untag(f, l) {
 				l.verdict = DropVLAN
@@ -56,13 +60,25 @@ func (w *worker) lookAll(frames []tap.Frame) {
 		} else if r := stack.Parse(f, &l.p); r != stack.ReasonNone {
 			l.verdict = refused(r)
 			continue
-		} else if last != nil && b[0]&1 == 0 && last.p.Tuple.Is(&l.p.Tuple) {
-			l.like = same
+		} else {
+			if last != nil && b[0]&1 == 0 && last.p.Tuple.Is(&l.p.Tuple) {
+				l.like = same
+			}
+			l.place(f)
 		}
 		last, of = l, f
 	}
 	w.looked = len(frames)
 	w.lookAhead(len(frames))
+}
+
+// place completes the look at f.
+func (l *look) place(f *tap.Frame) {
+	l.key.Clear()
+	l.tag, l.simple = 0, l.p.TTL > 1 && l.p.Simple(&f.Header) && f.Bytes()[0]&1 == 0
+	if l.simple {
+		l.recall()
+	}
 }
 
 // parseSpare parses a frame that is carried besides those of the batch, and takes it in hand.

@@ -18,39 +18,56 @@ import (
 // Memory is a small table with one place for each hash. Who comes for the first time leaves his hash, and is remembered when he finds it again: so packets of more
 // connections than there are places, in turn, write little.
 
-const recentBits = 9
+const recentBits = 11
 
 // recents are those of a worker.
 type recents struct {
 	tags [1 << recentBits]uint32 // of hashes: who came last
 	all  []recent                // as many
-	slot uint32                  // of the packet in hand
-	tag  uint32                  // its hash; 0: it is none to be remembered
+	used int                     // how many of them
 }
 
 // recent is a connection and a direction.
 type recent struct {
-	used   bool
-	place  flow.Place
-	slot   neigh.Slot
-	server *server
-	conn   flow.Conn
-	row    row
+	used    bool
+	place   flow.Place
+	slot    neigh.Slot
+	server  uint32
+	traffic *traffic // of it
+	conn    flow.Conn
+	row     row
 }
 
 func (r *recents) init() { r.all = make([]recent, 1<<recentBits) }
 
 // forget forgets all.
-func (r *recents) forget() { clear(r.all) }
+func (r *recents) forget() {
+	clear(r.all)
+	r.used = 0
+}
 
-// find returns what may be remembered of a packet's connection, nil when nothing is.
-func (r *recents) find(p *stack.Packet) *recent {
+// drop forgets one, if it was remembered.
+func (r *recents) drop(e *recent) {
+	if e.used {
+		e.used = false
+		r.used--
+	}
+}
+
+// recall notes in l which place of recents the connection of its packet would have.
+func (l *look) recall() {
+	p := &l.p
 	srcHigh, src := p.Src.Words()
 	dstHigh, dst := p.Dst.Words()
 	x := src ^ srcHigh<<1 ^ bits.RotateLeft64(dst^dstHigh<<1, 32) ^ uint64(p.SrcPort)<<48 ^ uint64(p.DstPort)<<16
 	x *= 0x9e3779b97f4a7c15
-	r.slot, r.tag = uint32(x>>(64-recentBits)), uint32(x>>16)|1
-	if e := &r.all[r.slot]; r.tags[r.slot] == r.tag && e.used {
+	l.slot, l.tag = uint16(x>>(64-recentBits)), uint32(x>>16)|1
+}
+
+// find returns what may be remembered of a packet's connection, nil when nothing is.
+func (r *recents) find(l *look) *recent {
+	slot := l.slot & (1<<recentBits - 1)
+	if e := &r.all[slot]; r.tags[slot] == l.tag && e.used {
 		return e
 	}
 	return nil
@@ -68,40 +85,46 @@ func (r *recent) is(p *stack.Packet) bool {
 // again carries the packet in hand if its connection is remembered, and begins a row by it.
 func (w *worker) again(f *tap.Frame) bool {
 	p, s := w.p, &w.streak
-	r := w.recents.find(p)
+	r := w.recents.find(w.l)
 	if r == nil || !r.is(p) || p.L3Len > r.row.mtu {
 		return false
 	}
 	hop, d := r.conn.Hop, r.place.Dir()
 	if d == flow.Forward {
 		mac, ok := w.d.neigh.MAC(r.slot)
-		r.used = ok && mac == r.row.mac
+		if !ok || mac != r.row.mac {
+			w.recents.drop(r)
+			return false
+		}
 		hop = flow.HopTo(w.in, stack.SrcWord(f.Bytes()))
 	}
-	if !r.used || !w.d.table.Again(&r.place, p.Event, hop, w.now, &r.conn) {
+	if !w.d.table.Again(&r.place, p.Event, hop, w.now, &r.conn) {
 		return false
 	}
 	if r.conn.Hop != hop { // Answers go another way by now. The table is asked once more, which does no harm.
-		r.used = false
+		w.recents.drop(r)
 		return false
 	}
 	s.on, s.dir, s.event, s.of = true, d, noEvent, r
 	w.row = &r.row
-	r.row.event, r.row.tallied = noEvent, w.tally.place(r.server)
+	r.row.event, r.row.tallied = noEvent, w.tally.place(r.server, r.traffic)
 	r.row.carry(f, p)
 	return true
 }
 
 // noteRecent remembers the connection of the packet in hand, which has begun a row.
 func (w *worker) noteRecent() {
-	t := &w.recents
-	if t.tag == 0 {
+	t, l := &w.recents, w.l
+	if l.tag == 0 {
 		return
 	}
-	if t.tags[t.slot] != t.tag {
-		t.tags[t.slot], t.all[t.slot].used = t.tag, false
+	if t.tags[l.slot] != l.tag {
+		t.tags[l.slot] = l.tag
+		t.drop(&t.all[l.slot])
 		return
 	}
 	s := w.view.servers[w.conn.ServerID]
-	t.all[t.slot] = recent{used: true, place: w.l.key.Place(), slot: s.slot, server: s, conn: w.conn, row: *w.row}
+	t.drop(&t.all[l.slot])
+	t.used++
+	t.all[l.slot] = recent{used: true, place: l.key.Place(), slot: s.slot, server: s.id, traffic: &s.traffic, conn: w.conn, row: *w.row}
 }

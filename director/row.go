@@ -86,7 +86,7 @@ func (w *worker) makeRow(d flow.Direction) {
 		return
 	}
 	i := &v.ifaces[iface]
-	r.usable, r.mtu, r.mac, r.out, r.tallied = true, i.mtu, mac, &w.outs[iface], w.tally.place(s)
+	r.usable, r.mtu, r.mac, r.out, r.tallied = true, i.mtu, mac, &w.outs[iface], w.tally.place(s.id, &s.traffic)
 	r.edit.Begin(p, mac, i.mac)
 	switch {
 	case m == flow.DR:

@@ -161,13 +161,15 @@ func (w *worker) step(f *tap.Frame, l *look) Verdict {
 		}
 		w.streak.on = false
 	}
-	w.recents.tag, l.simple = 0, p.TTL > 1 && p.Simple(&f.Header)
-	if multicast := f.Bytes()[0]&1 != 0; multicast || !l.simple {
-		if v := w.notUnicast(f); v != undecided {
-			return v
+	if l.like == alike {
+		l.place(f)
+	}
+	if l.simple {
+		if w.again(f) {
+			return w.row.verdict
 		}
-	} else if w.again(f) {
-		return w.row.verdict
+	} else if v := w.notUnicast(f); v != undecided {
+		return v
 	}
 	src, dst := w.view.locals.role(p.Src), w.view.locals.role(p.Dst)
 	switch {

@@ -1,6 +1,9 @@
 package flow
 
-import "time"
+import (
+	"time"
+	"unsafe"
+)
 
 // Again
 //
@@ -45,3 +48,12 @@ func (t *Table) Again(p *Place, event uint8, hop Hop, now time.Duration, out *Co
 	s.mu.Unlock()
 	return true
 }
+
+// Fetch asks for the memory that Again of p will ask for, and does not wait for it.
+func (t *Table) Fetch(p *Place) {
+	prefetch(unsafe.Pointer(&t.shards[p.shard]))
+	prefetch(unsafe.Pointer(t.entries.at(p.at)))
+}
+
+// Prefetch asks for 256 bytes of the caller's own, and does not wait for them.
+func Prefetch(p unsafe.Pointer) { prefetch4(p) }

@@ -8,3 +8,8 @@ import "unsafe"
 //
 //go:noescape
 func prefetch(p unsafe.Pointer)
+
+// prefetch4 asks for the line at p and the three behind it.
+//
+//go:noescape
+func prefetch4(p unsafe.Pointer)

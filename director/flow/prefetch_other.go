@@ -6,3 +6,5 @@ import "unsafe"
 
 // prefetch does nothing: on this machine Go has no instruction for it.
 func prefetch(unsafe.Pointer) {}
+
+func prefetch4(unsafe.Pointer) {}
