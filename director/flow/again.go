@@ -49,10 +49,10 @@ func (t *Table) Again(p *Place, event uint8, hop Hop, now time.Duration, out *Co
 	return true
 }
 
-// Fetch asks for the memory that Again of p will ask for, and does not wait for it.
+// Fetch asks for the memory that Again of p will ask for, which need not be there any more, and does not wait for it.
 func (t *Table) Fetch(p *Place) {
 	prefetch(unsafe.Pointer(&t.shards[p.shard]))
-	prefetch(unsafe.Pointer(t.entries.at(p.at)))
+	t.entries.fetch(p.at)
 }
 
 // Prefetch asks for 256 bytes of the caller's own, and does not wait for them.

@@ -63,3 +63,34 @@ func TestAgainIsTouch(t *testing.T) {
 		}
 	})
 }
+
+// What Fetch asks for need not be there any more.
+func TestFetchGone(t *testing.T) {
+	const n = 200_000
+	table := New(Options{Max: n})
+	var places []Place
+	for i := range n {
+		c := families[0].conn(NAT, stack.ProtoTCP, i)
+		mustInsert(t, table, c, stack.SYN)
+		if i%1000 == 0 {
+			var k Key
+			tuple := c.Tuple(Forward)
+			table.Prepare(&k, &tuple, Forward)
+			table.TouchKey(&k, stack.ACK, aHop, 0, &c)
+			places = append(places, k.Place())
+		}
+	}
+	peak := table.entries.held
+	for range 300 {
+		table.Expire(time.Hour)
+	}
+	if table.entries.held >= peak {
+		t.Fatalf("%d regions of %d are left", table.entries.held, peak)
+	}
+	for i := range places {
+		table.Fetch(&places[i])
+		if table.Again(&places[i], stack.ACK, aHop, 0, &Conn{}) {
+			t.Error("found again")
+		}
+	}
+}
