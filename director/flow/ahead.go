@@ -1,7 +1,5 @@
 package flow
 
-import "unsafe"
-
 // Looking ahead.
 //
 // In a table that no cache holds, a packet waits for memory twice, one after the other: for its bucket of the index, and for its entry. A worker has
@@ -11,6 +9,7 @@ import "unsafe"
 // Ahead collects what a batch of packets will look up. It is one worker's; the zero value is ready.
 type Ahead struct {
 	hints [aheadMax]hint
+	cells [aheadMax]uint32 // of what they lead to
 	n     int
 	wide  bool // some of them are not IPv4: their addresses are a third line
 }
@@ -45,35 +44,39 @@ func (a *Ahead) Add(t *Table, k *Key) {
 	a.n++
 }
 
-// Fetch fetches the entries of all keys that were added, and forgets them.
+// Fetch fetches the entries of all keys that were added, and forgets them. What is found under the locks is fetched afterwards: to take a lock waits for the fetches before.
 func (a *Ahead) Fetch(t *Table) {
-	for _, h := range a.hints[:a.n] {
-		s := &t.shards[h.shard]
-		s.mu.Lock()
-		b, tag := s.index.look(h.hash)
-		for set := b.match(tag); set != 0; set &= set - 1 {
-			prefetch(unsafe.Pointer(t.entries.at(b.refs[slotOf(set)].cell())))
-		}
-		s.mu.Unlock()
+	n := a.collect(t, func(r ref, _ uint32) uint32 { return r.cell() })
+	for _, cell := range a.cells[:n] {
+		t.entries.fetch(cell)
 	}
 	if a.wide {
-		a.fetchWide(t)
+		n = a.collect(t, func(r ref, hash uint32) uint32 {
+			if e := t.entries.at(r.cell()); e.hash[r.dir()] == hash {
+				return e.wide
+			}
+			return 0
+		})
+		for _, cell := range a.cells[:n] {
+			t.wides.fetch(cell)
+		}
 	}
 	a.n, a.wide = 0, false
 }
 
-// fetchWide fetches the addresses of entries that have come meanwhile.
-func (a *Ahead) fetchWide(t *Table) {
+// collect notes the cells that of says for the references where the hints lead, and returns how many they are; 0 is none.
+func (a *Ahead) collect(t *Table, of func(r ref, hash uint32) uint32) (n int) {
 	for _, h := range a.hints[:a.n] {
 		s := &t.shards[h.shard]
 		s.mu.Lock()
 		b, tag := s.index.look(h.hash)
-		for set := b.match(tag); set != 0; set &= set - 1 {
-			r := b.refs[slotOf(set)]
-			if e := t.entries.at(r.cell()); e.hash[r.dir()] == h.hash && e.wide != 0 {
-				prefetch(unsafe.Pointer(t.wides.at(e.wide)))
+		for set := b.match(tag); set != 0 && n < aheadMax; set &= set - 1 {
+			if cell := of(b.refs[slotOf(set)], h.hash); cell != 0 {
+				a.cells[n] = cell
+				n++
 			}
 		}
 		s.mu.Unlock()
 	}
+	return n
 }

@@ -69,7 +69,7 @@ func TestMemoryPerConnection(t *testing.T) {
 		ip    family
 		m     Method
 		limit float64
-	}{{4, NAT, 96}, {4, DR, 88}, {6, NAT, 160}} {
+	}{{4, NAT, 83}, {4, DR, 83}, {6, NAT, 148}} {
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)

@@ -126,7 +126,7 @@ func New(o Options) *Table {
 	}
 	t.SetTimeouts(o.Timeouts)
 	t.entries.emptied = t.sequences.uncover
-	spill := newSlab[bucket](cells)
+	spill := newSlab[bucket](cells/4 + numShards*pageCells)
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.index.init(uint8(i), t.rows, spill, t.entries)
