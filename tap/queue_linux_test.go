@@ -3,8 +3,11 @@ package tap
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -166,12 +169,17 @@ func TestQueueLone(t *testing.T) {
 	}
 	send(3)
 	all(3)
-	for alone := false; !alone; { // until the sender was the later one, by far
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	reader := unix.Gettid()
+	for alone := false; !alone; { // until Read slept before the frames came
 		send(1)
 		all(1)
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			time.Sleep(10 * time.Millisecond)
+			for end := time.Now().Add(patience); !asleep(reader) && time.Now().Before(end); {
+				runtime.Gosched()
+			}
 			send(4)
 		})
 		frames, err := q.Read(time.Minute)
@@ -193,6 +201,13 @@ func TestQueueLone(t *testing.T) {
 	if _, err := q.Read(time.Minute); !errors.Is(err, ErrClosed) {
 		t.Errorf("stopped: %v", err)
 	}
+}
+
+// asleep reports whether a thread of this process waits for something.
+func asleep(tid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/stat", tid))
+	_, state, _ := strings.Cut(string(b), ") ")
+	return err == nil && strings.HasPrefix(state, "S")
 }
 
 // TestQueueFault: a broken descriptor lets the time pass instead of spinning, and stop still ends the wait.

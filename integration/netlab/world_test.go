@@ -84,6 +84,10 @@ func TestWorldsOfChild(t *testing.T) {
 		t.Run(s.String(), func(t *testing.T) {
 			var log bytes.Buffer
 			w := newWorld(t, s, Options{Program: []string{"/proc/self/exe"}, Log: &log})
+			// With few ports each is soon used again.
+			if err := w.Namespace("client").Sysctl(map[string]string{"ipv4/ip_local_port_range": "40000 40011"}); err != nil {
+				t.Fatal(err)
+			}
 			fetch(t, w)
 			if pid := w.DirectorPID(); pid == os.Getpid() {
 				t.Error("the director is this process")
@@ -109,13 +113,16 @@ func newWorld(t *testing.T, s integration.Spec, o Options) *World {
 	return w
 }
 
-// fetch asks over TCP and UDP until every server has answered both.
+// fetch asks over TCP and UDP until every server has answered both. Its sockets stay open till then: a port that is used again would be the same UDP flow, and no
+// turn of the next server.
 func fetch(t *testing.T, w *World) {
 	t.Helper()
 	for _, network := range []string{"tcp", "udp"} {
 		answered := map[string]int{}
 		for i := range 2 * len(w.Servers()) {
-			answered[ask(t, w, network, uint64(i)).Server]++
+			c := dial(t, w, network)
+			defer c.Close()
+			answered[ask(t, c, network, uint64(i)).Server]++
 		}
 		for _, s := range w.Servers() {
 			if answered[s.Name] != 2 {
@@ -128,8 +135,7 @@ func fetch(t *testing.T, w *World) {
 	}
 }
 
-// ask makes one request on a connection of its own.
-func ask(t *testing.T, w *World, network string, id uint64) app.Answer {
+func dial(t *testing.T, w *World, network string) net.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
@@ -137,8 +143,13 @@ func ask(t *testing.T, w *World, network string, id uint64) app.Answer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	var a app.Answer
+	return c
+}
+
+// ask makes one request.
+func ask(t *testing.T, c net.Conn, network string, id uint64) (a app.Answer) {
+	t.Helper()
+	var err error
 	if network == "tcp" {
 		a, err = app.NewClient(c, 5*time.Second).Who()
 	} else {
@@ -280,7 +291,9 @@ func TestCaptureFollowsAPacket(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ask(t, w, "udp", 7)
+		socket := dial(t, w, "udp")
+		ask(t, socket, "udp", 7)
+		socket.Close()
 		var way []string
 		for _, s := range c.Stop() {
 			if bytes.Contains(s.Bytes, []byte("REQ 7")) {
