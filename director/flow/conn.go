@@ -80,17 +80,6 @@ const (
 	Data                         // it was announced on another one: Options.Watch is told when it ends
 )
 
-// Role is what a connection is to another one, for listings: "control", "data", or nothing.
-func (m Marks) Role() string {
-	switch {
-	case m&Control != 0:
-		return "control"
-	case m&Data != 0:
-		return "data"
-	}
-	return ""
-}
-
 // NoServer is the ServerID of a connection that belongs to no real server.
 const NoServer = ^uint32(0)
 

