@@ -21,8 +21,13 @@ const (
 	pageWork    = 8  // giving back a page is as much work as moving so many entries
 )
 
-// giveBack does a piece of work towards giving back what is not needed.
+// giveBack does a piece of work towards giving back what is not needed. Where another call is at it there is nothing to do: what rows shards were seen to have is
+// good for one who looks.
 func (t *Table) giveBack() {
+	if !t.giving.TryLock() {
+		return
+	}
+	defer t.giving.Unlock()
 	t.rows.lower(t.live.refs())
 	var rows, fullest uint32
 	for i := range t.shards {

@@ -56,6 +56,25 @@ func TestRowsComeAndGo(t *testing.T) {
 	}
 }
 
+// One at a time gives rows back: another one's lowering would hide from it what shards have made since it looked.
+func TestOneGivesBack(t *testing.T) {
+	table := New(Options{Max: 20_000})
+	for i := range 20_000 {
+		mustInsert(t, table, families[0].conn(NAT, stack.ProtoTCP, i), stack.SYN)
+	}
+	n := table.rows.limit.Load()
+	table.giving.Lock()
+	table.Expire(time.Hour)
+	if got := table.rows.limit.Load(); got != n {
+		t.Errorf("%d rows of %d while another one is at it", got, n)
+	}
+	table.giving.Unlock()
+	table.Expire(time.Hour)
+	if got := table.rows.limit.Load(); got >= n {
+		t.Errorf("%d rows of %d", got, n)
+	}
+}
+
 // Without memory for more rows buckets become fuller, and rows that shards still have stay.
 func TestRowsHold(t *testing.T) {
 	r := newRows(3 * regionRows * numShards * fill)

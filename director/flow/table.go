@@ -68,11 +68,12 @@ type Table struct {
 	watch     Watcher
 	sequences *slab[Sequence] // by the cell of an entry with the mark Followed
 	listing   atomic.Int32    // calls of Each under way
+	giving    sync.Mutex      // held by who gives memory back
 
 	spares atomic.Bool   // eviction is switched off; asked for in a full table only
 	barren atomic.Uint32 // the tick before was found to have nobody that may go in any shard; 0: none
 
-	_    [24]byte // live changes with each new connection, what is above hardly ever
+	_    [16]byte // live changes with each new connection, what is above hardly ever
 	live population
 	_    [56]byte // the shards begin at a cache line
 
