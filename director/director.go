@@ -3,7 +3,7 @@
 //
 // # Theory of operation
 //
-// One worker per queue runs to completion (worker.go). Workers share the config as a view that never changes (view.go), the connection table
+// One worker per queue runs to completion (worker.go), those of the same number on one thread (thread.go). Workers share the config as a view that never changes (view.go), the connection table
 // (director/flow), datagrams in fragments (director/frag), the next hops (stack/neigh), the host (stack/host), and nothing else. Beside them run the janitor, which expires connections,
 // the resolver and the host; all are tasks under one group, and the first that fails ends all.
 package director

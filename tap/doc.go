@@ -13,7 +13,7 @@
 //
 // # Who owns the bytes
 //
-// A frame that was read is borrowed until the next Read of the same queue. Write borrows what it is given until it returns,
+// A frame that was read is borrowed until the next Read of the same queue, or of the Reader that reads it with others. Write borrows what it is given until it returns,
 // and uses the HeaderLen bytes before it. Frame.Clone is the one way to keep a frame longer. Frames that are made on the way
 // come from an Arena of the maker, under the same rule. So nothing is ever released, and nothing is allocated.
 //
