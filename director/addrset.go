@@ -16,7 +16,7 @@ const (
 	roleNever                   // a broadcast or network address of a link of ours: never routed to
 )
 
-// addrSet maps the addresses of a config to their roles. It is asked up to twice for every packet: open addressing at a quarter full,
+// addrSet maps the addresses of a config to their roles. It is asked twice for a packet whose connection is not remembered: open addressing at a quarter full,
 // 24 bytes a slot, no pointers; 2 ns a question where a Go map takes 15 (BenchmarkAddrSet).
 type addrSet struct {
 	shift uint

@@ -13,7 +13,8 @@
 //
 // The life of a connection:
 //
-//  1. Touch   a packet of a known connection: find, advance the state, restart the timer, copy out. The fast path
+//  1. Touch   a packet of a known connection: find, advance the state, restart the timer, copy out. The fast path. Who was here a
+//     moment ago comes by Again, without the search (again.go)
 //  2. Insert  its first packet, after the scheduler has picked a server; InsertLocal where a local port must be chosen as well.
 //     In a full table it may take the place of one that is worth less (evict.go)
 //  3. Expire  the janitor, every 100 ms: connections whose time is over are forgotten, a bounded number per lock; then memory that is not needed
