@@ -128,6 +128,11 @@ func New(o Options) *Table {
 	}
 	t.SetTimeouts(o.Timeouts)
 	t.entries.emptied = t.sequences.uncover
+	if offHeap { // Usable at once, as they are few: to make memory usable may wait for a goroutine that fills some.
+		for r := range t.pages.regions {
+			t.pages.cover(uint32(r << regionShift))
+		}
+	}
 	spill := newSlab[bucket](cells/4 + numShards*pageCells)
 	for i := range t.shards {
 		s := &t.shards[i]
