@@ -150,12 +150,6 @@ func (x *index) place(hash uint32) (n, level uint32) {
 // level is that of the buckets which have not been split in this round.
 func (x *index) level() uint32 { return uint32(bits.TrailingZeros32(x.size)) }
 
-// bucket returns the first bucket of a hash.
-func (x *index) bucket(hash uint32) *bucket {
-	n, _ := x.place(hash)
-	return x.primary(n)
-}
-
 // fetch fetches the first bucket of a hash.
 func (x *index) fetch(hash uint32) {
 	n, _ := x.place(hash)

@@ -64,9 +64,6 @@ func newRows(refs int) *rows {
 	return r
 }
 
-// bucket returns bucket n of a shard.
-func (r *rows) bucket(n uint32, shard uint8) *bucket { return r.at(n<<shardBits | uint32(shard)) }
-
 // fetchPlace fetches the bucket of a hash in a shard that has all rows which it may have. It takes no lock, which would wait for the fetches before.
 func (r *rows) fetchPlace(hash uint32, shard uint8) {
 	limit := r.limit.Load()
