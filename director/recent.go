@@ -42,7 +42,14 @@ func (r *recents) init() { r.all = make([]recent, 1<<recentBits) }
 
 // forget forgets all.
 func (r *recents) forget() {
-	clear(r.all)
+	if r.used == 0 {
+		return
+	}
+	for i, tag := range &r.tags {
+		if tag != 0 { // else it was never touched
+			r.all[i] = recent{}
+		}
+	}
 	r.used = 0
 }
 
