@@ -14,16 +14,23 @@ const batchWork = 64
 // dueAhead is how many of them are fetched for at a time.
 const dueAhead = 16
 
+// restEvery is how many connections Expire ends between rests: 80 us' worth.
+const restEvery = 128
+
 // Expire removes the connections whose time is over at now and returns how many they were. The janitor calls it every 100 ms; one call does
 // whatever is due, in small batches, going round the shards, so that a packet never waits for more than one batch.
 func (t *Table) Expire(now time.Duration) (expired int) {
-	to := tickOf(now)
+	to, since := tickOf(now), 0
 	for busy := true; busy; {
 		busy = false
 		for i := range t.shards {
 			n, done := t.expireBatch(&t.shards[i], to)
 			expired += n
 			busy = busy || !done
+			if since += n; since >= restEvery {
+				since = 0
+				t.rest()
+			}
 		}
 	}
 	t.giveBack()

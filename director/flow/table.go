@@ -52,6 +52,9 @@ type Options struct {
 
 	// Watch is told of connections with marks; nil: nobody. No connection may then have them.
 	Watch Watcher
+
+	// Rest is called by Expire after every hundred ends or so, with nothing locked: when many end at once, others want a CPU too. nil: nothing.
+	Rest func()
 }
 
 // Table holds connections. All methods may be called at the same time.
@@ -65,6 +68,7 @@ type Table struct {
 	count    func(server uint32, active, inactive int32)
 	max      int64
 	evicted  func(server uint32)
+	rest     func()
 
 	watch     Watcher
 	sequences *slab[Sequence] // by the cell of an entry with the mark Followed
@@ -120,11 +124,15 @@ func New(o Options) *Table {
 		max:     int64(o.Max),
 		evicted: o.Evicted,
 		watch:   o.Watch,
+		rest:    o.Rest,
 
 		sequences: newSlab[Sequence](cells),
 	}
 	if t.count == nil {
 		t.count = func(uint32, int32, int32) {}
+	}
+	if t.rest == nil {
+		t.rest = func() {}
 	}
 	t.SetTimeouts(o.Timeouts)
 	t.entries.emptied = t.sequences.uncover

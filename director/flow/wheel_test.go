@@ -156,6 +156,29 @@ func TestExpireIsComplete(t *testing.T) {
 	wantLen(t, table, 0)
 }
 
+// Expire rests after every hundred ends or so, and packets pass meanwhile.
+func TestExpireRests(t *testing.T) {
+	rests := 0
+	var table *Table
+	table = New(Options{Max: 30_000, Rest: func() {
+		rests++
+		for i := range table.shards {
+			if s := &table.shards[i]; !s.mu.TryLock() {
+				t.Errorf("shard %d is locked during a rest", i)
+			} else {
+				s.mu.Unlock()
+			}
+		}
+	}})
+	for n := range 30_000 {
+		mustInsert(t, table, families[0].conn(NAT, 17, n), 0)
+	}
+	table.Expire(time.Hour)
+	if least, most := 30_000/(restEvery+batchWork), 30_000/restEvery; rests < least || rests > most {
+		t.Errorf("%d rests, want %d to %d", rests, least, most)
+	}
+}
+
 // A batch ends after a bounded amount of work.
 func TestExpireBatchIsBounded(t *testing.T) {
 	table := New(Options{Max: 30_000})
