@@ -78,7 +78,7 @@ type Table struct {
 	spares atomic.Bool   // eviction is switched off; asked for in a full table only
 	barren atomic.Uint32 // the tick before was found to have nobody that may go in any shard; 0: none
 
-	_    [16]byte // live changes with each new connection, what is above hardly ever
+	_    [8]byte // live changes with each new connection, what is above hardly ever
 	live population
 	_    [56]byte // the shards begin at a cache line
 
