@@ -57,5 +57,5 @@ func (w *worker) touch(d flow.Direction, hop flow.Hop) flow.Result {
 	if !k.Ready(d) {
 		w.d.table.Prepare(k, &w.p.Tuple, d)
 	}
-	return w.d.table.TouchKey(k, w.p.Event, hop, w.now, &w.conn)
+	return w.d.table.Touch(k, w.p.Event, hop, w.now, &w.conn)
 }

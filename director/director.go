@@ -144,7 +144,7 @@ func (d *Director) rest() {
 
 // tidy does what is due at now.
 func (d *Director) tidy(now time.Duration) {
-	d.turn = now
+	d.turn = d.clock()
 	d.table.Expire(now)
 	d.resetter.run(now)
 	d.templates.Expire(now)

@@ -32,7 +32,10 @@ func newThreads(workers []*worker) (threads []thread) {
 		byNumber[w.number] = append(byNumber[w.number], w)
 	}
 	for _, same := range byNumber {
-		if r := tap.Together(queuesOf(same)); len(same) > 0 && r != nil {
+		if len(same) == 0 {
+			continue
+		}
+		if r := tap.Together(queuesOf(same)); r != nil {
 			threads = append(threads, thread{same, r})
 			continue
 		}

@@ -76,9 +76,7 @@ func ParseAlike(f *tap.Frame, p *Packet, before *tap.Frame, q *Packet) bool {
 }
 
 // unmarked reports whether a virtio header says nothing that Parse would have to look at.
-func unmarked(h *tap.Header) bool {
-	return h.HdrLen|uint16(h.GSOType)|uint16(h.Flags&^tap.FlagDataValid) == 0
-}
+func unmarked(h *tap.Header) bool { return h.Plain() && h.HdrLen == 0 }
 
 // alikeIPv4 and alikeIPv6 compare what ParseAlike has not, in a frame of n bytes, and return where its packet ends; 0 when it is not alike.
 func (p *Packet) alikeIPv4(h, g *[alikeLen]byte, n int, q *Packet) int {

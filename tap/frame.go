@@ -47,6 +47,9 @@ func (h *Header) Partial() bool { return h.Flags&FlagNeedsCsum != 0 }
 // Super reports whether the frame is a superpacket: several segments in one.
 func (h *Header) Super() bool { return h.GSOType != GSONone }
 
+// Plain reports whether there is nothing to complete in the frame and nothing to cut.
+func (h *Header) Plain() bool { return h.Flags&^FlagDataValid|h.GSOType == 0 }
+
 // unfinished reports whether the frame needs its header to be understood: a device without headers must not send it.
 func (h Header) unfinished() bool { return h.Partial() || h.Super() }
 
@@ -112,7 +115,7 @@ func NewFrame(h Header, b []byte) Frame {
 func (f *Frame) Bytes() []byte { return f.b }
 
 // Plain reports whether the frame is an ordinary one: there is nothing to complete in it and nothing to cut.
-func (f *Frame) Plain() bool { return f.Header.Flags&^FlagDataValid|f.Header.GSOType == 0 }
+func (f *Frame) Plain() bool { return f.Header.Plain() }
 
 // Len is the number of bytes in the frame.
 func (f *Frame) Len() int { return len(f.b) }

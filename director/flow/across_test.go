@@ -45,7 +45,7 @@ func TestConnectionsBetweenFamilies(t *testing.T) {
 	checkUnique(t, table, now)
 	for tuple := range used {
 		var got Conn
-		if r := table.Touch(&tuple, Reply, stack.RST, Hop{}, now, &got); r != Found {
+		if r := table.touchTuple(&tuple, Reply, stack.RST, Hop{}, now, &got); r != Found {
 			t.Fatal(r)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 // Who has found a connection a moment ago knows its entry. That it is there still is not known, but it is if no connection of its shard has ended or moved since, which the shard
 // counts. (The count comes round after 4,294,967,296 of them; a Place is not kept that long.) Then a packet that changes neither state nor marks needs no look at the index, and no copy.
 
-// Place is where TouchKey has found a connection, in which direction.
+// Place is where Touch has found a connection, in which direction.
 type Place struct {
 	at    uint32
 	moves uint32 // of the shard, then
@@ -18,14 +18,14 @@ type Place struct {
 	dir   Direction
 }
 
-// Place returns where TouchKey has found what k is the key of.
+// Place returns where Touch has found what k is the key of.
 func (k *Key) Place() Place { return k.place }
 
 // Dir is the direction.
 func (p *Place) Dir() Direction { return p.dir }
 
-// Again is TouchKey for a further packet of the connection at p, of which out is a copy that was made before: it brings it up to date. It reports false, and has changed nothing, when
-// TouchKey must be asked: the connection may not be there any more, or there is more to do than to note the time and the hop.
+// Again is Touch for a further packet of the connection at p, of which out is a copy that was made before: it brings it up to date. It reports false, and has changed nothing, when
+// Touch must be asked: the connection may not be there any more, or there is more to do than to note the time and the hop.
 func (t *Table) Again(p *Place, event uint8, hop Hop, now time.Duration, out *Conn) bool {
 	s := &t.shards[p.shard]
 	s.mu.Lock()

@@ -43,15 +43,15 @@ func TestAgainIsTouch(t *testing.T) {
 			k, got := &keys[i][d], &conns[i][d]
 			if p := k.Place(); p.at != 0 && quick.Again(&p, event, hop, now, got) {
 				yes++
-				if r := slow.Touch(&tuple, d, event, hop, now, &want); r != Found || *got != want {
+				if r := slow.touchTuple(&tuple, d, event, hop, now, &want); r != Found || *got != want {
 					t.Fatalf("again %+v, else %v %+v", got, r, want)
 				}
 				continue
 			}
 			*k = Key{}
 			quick.Prepare(k, &tuple, d)
-			r := quick.TouchKey(k, event, hop, now, got)
-			if s := slow.Touch(&tuple, d, event, hop, now, &want); r != s || r == Found && *got != want {
+			r := quick.Touch(k, event, hop, now, got)
+			if s := slow.touchTuple(&tuple, d, event, hop, now, &want); r != s || r == Found && *got != want {
 				t.Fatalf("%v %+v, its twin %v %+v", r, got, s, want)
 			}
 		}
@@ -76,7 +76,7 @@ func TestFetchGone(t *testing.T) {
 			var k Key
 			tuple := c.Tuple(Forward)
 			table.Prepare(&k, &tuple, Forward)
-			table.TouchKey(&k, stack.ACK, aHop, 0, &c)
+			table.Touch(&k, stack.ACK, aHop, 0, &c)
 			places = append(places, k.Place())
 		}
 	}

@@ -50,7 +50,7 @@ func BenchmarkTouch(b *testing.B) {
 				b.ReportAllocs()
 				b.ResetTimer()
 				for i := 0; i < b.N; i++ {
-					if t.Touch(&tuples[i&(len(tuples)-1)], Direction(d), stack.ACK, Hop{}, time.Duration(i)<<10, &out) != Found {
+					if t.touchTuple(&tuples[i&(len(tuples)-1)], Direction(d), stack.ACK, Hop{}, time.Duration(i)<<10, &out) != Found {
 						b.Fatal("miss")
 					}
 				}

@@ -42,7 +42,7 @@ func insertAt(t testing.TB, table *Table, c Conn, flags uint8, now time.Duration
 // advance shows a packet of c.
 func advance(table *Table, c Conn, d Direction, flags uint8, now time.Duration) {
 	k, out := c.Tuple(d), Conn{}
-	table.Touch(&k, d, flags, aHop, now, &out)
+	table.touchTuple(&k, d, flags, aHop, now, &out)
 }
 
 // stateOf returns the state of c, and whether it is there.

@@ -3,6 +3,7 @@ package flow
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"tapdirector/stack"
 )
@@ -91,4 +92,11 @@ func wantLen(t testing.TB, table *Table, n int) {
 	if gone := st.Expired + st.Reopened + st.Removed + st.Evicted; st.Inserted-gone != uint64(n) {
 		t.Fatalf("inserted %d, gone %d; want %d left", st.Inserted, gone, n)
 	}
+}
+
+// touchTuple is Touch of a tuple that was not prepared.
+func (t *Table) touchTuple(tuple *stack.Tuple, d Direction, event uint8, hop Hop, now time.Duration, out *Conn) Result {
+	var k Key
+	t.Prepare(&k, tuple, d)
+	return t.Touch(&k, event, hop, now, out)
 }

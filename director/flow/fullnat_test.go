@@ -76,7 +76,7 @@ func TestReplyTuplesAreUnique(t *testing.T) {
 			}
 			k := got.Tuple(Reply)
 			flags := [...]uint8{stack.SYN | stack.ACK, stack.RST}[rng.IntN(2)]
-			if r := table.Touch(&k, Reply, flags, Hop{}, now, &back); r != Found || back.Client != got.Client || back.ClientPort != got.ClientPort {
+			if r := table.touchTuple(&k, Reply, flags, Hop{}, now, &back); r != Found || back.Client != got.Client || back.ClientPort != got.ClientPort {
 				t.Fatalf("connection %d is found as %+v, %v", n, back, r)
 			}
 			now += 2 * time.Millisecond
@@ -121,12 +121,12 @@ func TestPortsOfEndedConnectionsAreTakenOver(t *testing.T) {
 			t.Fatalf("%v while the connection with the port lives", r)
 		}
 		k := old.Tuple(Reply)
-		table.Touch(&k, Reply, stack.RST|stack.ACK, Hop{}, 0, &Conn{}) // CLOSE
+		table.touchTuple(&k, Reply, stack.RST|stack.ACK, Hop{}, 0, &Conn{}) // CLOSE
 		if r := table.InsertLocal(&c, port&0xff00, port|0xff, stack.SYN, 0, &got); r != Inserted || got.LocalPort != old.LocalPort {
 			t.Fatalf("%v with port %d, want that of the connection which is over, %d", r, got.LocalPort, old.LocalPort)
 		}
 		gone := old.Tuple(Forward)
-		if r := table.Touch(&gone, Forward, stack.ACK, Hop{}, 0, &Conn{}); r != Miss {
+		if r := table.touchTuple(&gone, Forward, stack.ACK, Hop{}, 0, &Conn{}); r != Miss {
 			t.Errorf("the old connection is still there: %v", r)
 		}
 		if st := table.Stats(); st.Reopened != 1 {
@@ -161,7 +161,7 @@ func TestLongestOverIsTakenOver(t *testing.T) {
 		}
 		for i, when := range []time.Duration{2 * time.Second, time.Second} {
 			reply := has[i].Tuple(Reply)
-			table.Touch(&reply, Reply, stack.RST, Hop{}, when, &Conn{})
+			table.touchTuple(&reply, Reply, stack.RST, Hop{}, when, &Conn{})
 		}
 		if r := table.InsertLocal(&c, 9<<8, 10<<8|255, stack.SYN, 3*time.Second, &got); r != Inserted || got.LocalPort != has[1].LocalPort {
 			t.Errorf("%v with port %d, want %d, over since 1 s, not %d, since 2 s", r, got.LocalPort, has[1].LocalPort, has[0].LocalPort)
@@ -180,7 +180,7 @@ func TestRebind(t *testing.T) {
 		if !table.Rebind(&reply, Reply, FullNAT) || table.Rebind(&reply, Reply, DR) {
 			t.Error("a method with replies gives way to one with replies only")
 		}
-		if table.Touch(&forward, Forward, stack.ACK, Hop{}, 0, &got); got.Method != FullNAT {
+		if table.touchTuple(&forward, Forward, stack.ACK, Hop{}, 0, &got); got.Method != FullNAT {
 			t.Errorf("method %d, want FullNAT", got.Method)
 		}
 		if unknown := ip.balanced(2, 0, 0).Client; table.Rebind(&stack.Tuple{Src: unknown}, Forward, FullNAT) {
@@ -204,7 +204,7 @@ func TestMixedFamilies(t *testing.T) {
 		}
 		for _, d := range []Direction{Forward, Reply} {
 			k := got.Tuple(d)
-			if r := table.Touch(&k, d, stack.ACK, Hop{}, 0, &Conn{}); r != Found {
+			if r := table.touchTuple(&k, d, stack.ACK, Hop{}, 0, &Conn{}); r != Found {
 				t.Errorf("%v client, direction %d: %v", ip, d, r)
 			}
 		}

@@ -33,7 +33,7 @@ func peak(t *testing.T, ip family, n, keep int) (table *Table, left []Conn, now 
 	now = 30 * time.Second
 	for i := range left {
 		k := left[i].Tuple(Forward)
-		table.Touch(&k, Forward, stack.ACK, left[i].Hop, now, &left[i])
+		table.touchTuple(&k, Forward, stack.ACK, left[i].Hop, now, &left[i])
 	}
 	now = 10 * time.Minute
 	if got := table.Expire(now); got != n-len(left) {

@@ -35,7 +35,7 @@ func TestInsertLocal(t *testing.T) {
 				if proto == ip.echoProto() {
 					k.SrcPort = got.LocalPort // an echo reply has the identifier at both ends
 				}
-				if r := table.Touch(&k, Reply, stack.SYN|stack.ACK, Hop{}, 0, &back); r != Found || back.Client != c.Client || back.ClientPort != c.ClientPort {
+				if r := table.touchTuple(&k, Reply, stack.SYN|stack.ACK, Hop{}, 0, &back); r != Found || back.Client != c.Client || back.ClientPort != c.ClientPort {
 					t.Fatalf("%d: reply %v %+v", n, r, back)
 				}
 				if r := table.InsertLocal(&c, 5000, 60000, stack.SYN, 0, &got); r != Exists || got != back {

@@ -167,14 +167,14 @@ func TestNoAllocs(t *testing.T) {
 		now := time.Duration(0)
 		for name, f := range map[string]func(){
 			"known": func() {
-				table.Touch(&forward, Forward, stack.ACK, aHop, now, &c)
-				table.Touch(&reply, Reply, stack.ACK, aHop, now, &c)
+				table.touchTuple(&forward, Forward, stack.ACK, aHop, now, &c)
+				table.touchTuple(&reply, Reply, stack.ACK, aHop, now, &c)
 			},
 			"states": func() {
-				table.Touch(&forward, Forward, stack.FIN, aHop, now, &c)
-				table.Touch(&reply, Reply, stack.SYN, aHop, now, &c)
+				table.touchTuple(&forward, Forward, stack.FIN, aHop, now, &c)
+				table.touchTuple(&reply, Reply, stack.SYN, aHop, now, &c)
 			},
-			"unknown": func() { table.Touch(&unknown, Forward, stack.ACK, aHop, now, &c) },
+			"unknown": func() { table.touchTuple(&unknown, Forward, stack.ACK, aHop, now, &c) },
 			"new": func() {
 				conn := ip.conn(NAT, stack.ProtoTCP, 7)
 				table.Insert(&conn, stack.SYN, now, &c)

@@ -86,7 +86,7 @@ func hammer(table *Table, rng *rand.Rand, now time.Duration) (inserted, reopened
 	flags := []uint8{stack.SYN, stack.ACK, stack.FIN, stack.RST}[rng.IntN(4)]
 	k := c.Tuple(d)
 	var out Conn
-	r := table.Touch(&k, d, flags, aHop, now, &out)
+	r := table.touchTuple(&k, d, flags, aHop, now, &out)
 	if r == Reopen {
 		reopened++
 	}

@@ -203,7 +203,7 @@ func lookups(b *testing.B, table *Table, ip family, n int) float64 {
 			ahead.Fetch(table)
 			var c Conn
 			for i := range keys {
-				if table.TouchKey(&keys[i], stack.ACK, Hop{}, time.Second, &c) != Found {
+				if table.Touch(&keys[i], stack.ACK, Hop{}, time.Second, &c) != Found {
 					b.Fatal("a connection is not found")
 				}
 			}
@@ -233,7 +233,7 @@ func randomTuples(ip family, tuples []stack.Tuple, n int) {
 func touchAll(b *testing.B, table *Table, tuples []stack.Tuple) {
 	var c Conn
 	for i := range tuples {
-		if table.Touch(&tuples[i], Forward, stack.ACK, Hop{}, time.Second, &c) != Found {
+		if table.touchTuple(&tuples[i], Forward, stack.ACK, Hop{}, time.Second, &c) != Found {
 			b.Fatal("a connection is lost")
 		}
 	}

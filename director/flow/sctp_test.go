@@ -110,7 +110,7 @@ func TestSCTPLife(t *testing.T) {
 					if r := table.Insert(&c, s.chunk, now, &out); r != Inserted {
 						t.Fatal(r)
 					}
-				} else if r := table.Touch(&k, s.d, s.chunk, Hop{}, now, &out); r != Found {
+				} else if r := table.touchTuple(&k, s.d, s.chunk, Hop{}, now, &out); r != Found {
 					t.Fatal(r)
 				}
 				want := [2]int32{0, 1}
@@ -146,7 +146,7 @@ func TestSCTPReopens(t *testing.T) {
 			chunk uint8
 			want  Result
 		}{{stack.ChunkInit, Found}, {stack.ChunkAbort, Found}, {stack.ChunkCookieEcho, Found}, {stack.ChunkInit, Reopen}, {stack.ChunkInit, Miss}} {
-			if got := table.Touch(&k, Forward, s.chunk, Hop{}, 0, &out); got != s.want {
+			if got := table.touchTuple(&k, Forward, s.chunk, Hop{}, 0, &out); got != s.want {
 				t.Errorf("%v step %d: %v, want %v", ip, i, got, s.want)
 			}
 		}

@@ -55,7 +55,7 @@ func TestProven(t *testing.T) {
 				c := mustInsert(t, table, ip.marked(tc.m, tc.proto, 0, Persistent|Unproven), stack.SYN)
 				for i, p := range tc.packets {
 					k := c.Tuple(p.d)
-					if r := table.Touch(&k, p.d, p.flags, aHop, 0, &Conn{}); r != Found || w.proven != p.want {
+					if r := table.touchTuple(&k, p.d, p.flags, aHop, 0, &Conn{}); r != Found || w.proven != p.want {
 						t.Fatalf("packet %d: %v, proven %d times, want %d", i, r, w.proven, p.want)
 					}
 				}
@@ -89,9 +89,9 @@ func TestEnded(t *testing.T) {
 			t.Errorf("removed: ended %d times", w.ended)
 		}
 		k = all[1].Tuple(Reply)
-		table.Touch(&k, Reply, stack.RST, aHop, 0, &Conn{})
+		table.touchTuple(&k, Reply, stack.RST, aHop, 0, &Conn{})
 		k = all[1].Tuple(Forward)
-		if r := table.Touch(&k, Forward, stack.SYN, aHop, 0, &Conn{}); r != Reopen || w.ended != 2 {
+		if r := table.touchTuple(&k, Forward, stack.SYN, aHop, 0, &Conn{}); r != Reopen || w.ended != 2 {
 			t.Errorf("%v: ended %d times", r, w.ended)
 		}
 		table.Expire(time.Hour)
@@ -111,7 +111,7 @@ func TestFollow(t *testing.T) {
 			k := c.Tuple(Forward)
 			table.Follow(&k, Sequence{0, 0xfffffff1}, true)
 			for _, s := range []Sequence{{7000, 0xfffffff1}, {7010, 5}, {7010, 4}, {7005, 5}, {6999, 0xffffffff}} { // wraps; a keepalive; old ones
-				if r := table.Touch(&k, Forward, stack.ACK, aHop, 0, &Conn{}); r != Follow {
+				if r := table.touchTuple(&k, Forward, stack.ACK, aHop, 0, &Conn{}); r != Follow {
 					t.Fatalf("touch: %v", r)
 				}
 				table.Follow(&k, s, false)
@@ -143,7 +143,7 @@ func TestIdledOnlyEstablished(t *testing.T) {
 	}
 	mustInsert(t, table, ip.marked(NAT, stack.ProtoTCP, 0, Followed), stack.SYN)
 	table.Follow(&k, Sequence{1, 2}, true)
-	table.Touch(&k, Forward, stack.ACK, aHop, time.Hour, &Conn{})
+	table.touchTuple(&k, Forward, stack.ACK, aHop, time.Hour, &Conn{})
 	table.Expire(3 * time.Hour)
 	if len(w.idled) != 1 || w.idled[0] != (Sequence{1, 2}) {
 		t.Errorf("%v", w.idled)
@@ -167,7 +167,7 @@ func TestMarksOfMany(t *testing.T) {
 			if rng.IntN(2) == 0 {
 				k, d = c.Tuple(Reply), Reply
 			}
-			if table.Touch(&k, d, []uint8{stack.SYN, stack.ACK, stack.FIN | stack.ACK, stack.RST}[rng.IntN(4)], aHop, now, &out) == Follow {
+			if table.touchTuple(&k, d, []uint8{stack.SYN, stack.ACK, stack.FIN | stack.ACK, stack.RST}[rng.IntN(4)], aHop, now, &out) == Follow {
 				table.Follow(&k, Sequence{rng.Uint32(), rng.Uint32()}, rng.IntN(2) == 0)
 			}
 			if rng.IntN(100) == 0 {

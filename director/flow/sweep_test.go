@@ -95,8 +95,8 @@ func TestSweepResets(t *testing.T) {
 		k, r := c.Tuple(Forward), c.Tuple(Reply)
 		table.Follow(&k, Sequence{Client: uint32(i), Server: uint32(2 * i)}, true)
 		if i%2 == 0 { // the others stay half-open
-			table.Touch(&r, Reply, stack.SYN|stack.ACK, Hop{}, 0, &out)
-			table.Touch(&k, Forward, stack.ACK, Hop{}, 0, &out)
+			table.touchTuple(&r, Reply, stack.SYN|stack.ACK, Hop{}, 0, &out)
+			table.touchTuple(&k, Forward, stack.ACK, Hop{}, 0, &out)
 			want++
 		}
 	}
@@ -146,7 +146,7 @@ func TestSweepRace(t *testing.T) {
 		for i := 0; !stop.Load(); i++ {
 			k := cs[i%len(cs)].Tuple(Forward)
 			var out Conn
-			table.Touch(&k, Forward, stack.ACK, Hop{}, time.Second, &out)
+			table.touchTuple(&k, Forward, stack.ACK, Hop{}, time.Second, &out)
 			table.Expire(time.Second)
 		}
 	})

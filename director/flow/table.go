@@ -195,17 +195,6 @@ func (t *Table) seek(s *shard, k *key, hash uint32, d Direction) uint32 {
 	}
 }
 
-// Touch is the fast path: it finds the connection of tuple k seen in direction d, advances its state by the packet's event (TCP's flags, SCTP's
-// chunk; ignored for other protocols), restarts its timer, stores hop when d is Forward, and copies the connection to out. It does not allocate.
-//
-// Found; Follow, which is Found for a Followed connection's forward packet; Miss; or Reopen for a pure SYN or an INIT from the client on a connection in TIME_WAIT, CLOSE or CLOSED: that connection, copied to out, was removed,
-// and the caller schedules anew.
-func (t *Table) Touch(k *stack.Tuple, d Direction, event uint8, hop Hop, now time.Duration, out *Conn) Result {
-	var key Key
-	t.Prepare(&key, k, d)
-	return t.TouchKey(&key, event, hop, now, out)
-}
-
 // Key is a tuple and a direction prepared for looking them up: who has many packets in hand does that before (ahead.go). The zero value is that of none.
 type Key struct {
 	key   key
@@ -221,8 +210,12 @@ func (k *Key) Ready(d Direction) bool { return k.key.ready && k.key.dir == d }
 // Clear makes k that of none.
 func (k *Key) Clear() { k.key.ready = false }
 
-// TouchKey is Touch of what k was prepared for.
-func (t *Table) TouchKey(k *Key, event uint8, hop Hop, now time.Duration, out *Conn) Result {
+// Touch is the fast path: it finds the connection of what k was prepared for, advances its state by the packet's event (TCP's flags, SCTP's
+// chunk; ignored for other protocols), restarts its timer, stores hop when the direction is Forward, and copies the connection to out. It does not allocate.
+//
+// Found; Follow, which is Found for a Followed connection's forward packet; Miss; or Reopen for a pure SYN or an INIT from the client on a connection in TIME_WAIT, CLOSE or CLOSED: that connection, copied to out, was removed,
+// and the caller schedules anew.
+func (t *Table) Touch(k *Key, event uint8, hop Hop, now time.Duration, out *Conn) Result {
 	d := k.key.dir
 	s := &t.shards[k.key.shard]
 	s.mu.Lock()

@@ -18,7 +18,7 @@ func TestTouchFindsBothDirections(t *testing.T) {
 			var got Conn
 			k := c.Tuple(Forward)
 			hop := HopTo(7, stack.WordOf(stack.MAC{2, 1}))
-			if r := table.Touch(&k, Forward, stack.ACK, hop, 0, &got); r != Found {
+			if r := table.touchTuple(&k, Forward, stack.ACK, hop, 0, &got); r != Found {
 				t.Fatalf("method %d forward: %v", m, r)
 			}
 			c.State, c.Hop = Established, hop
@@ -31,7 +31,7 @@ func TestTouchFindsBothDirections(t *testing.T) {
 				want = Miss
 			}
 			got = Conn{}
-			if r := table.Touch(&k, Reply, stack.ACK, HopTo(99, 0), 0, &got); r != want {
+			if r := table.touchTuple(&k, Reply, stack.ACK, HopTo(99, 0), 0, &got); r != want {
 				t.Fatalf("method %d reply: %v", m, r)
 			}
 			if want == Found && got != c {
@@ -56,12 +56,12 @@ func TestTouchMisses(t *testing.T) {
 			} {
 				k := c.Tuple(d)
 				change(&k)
-				if r := table.Touch(&k, d, stack.ACK, Hop{}, 0, &Conn{}); r != Miss {
+				if r := table.touchTuple(&k, d, stack.ACK, Hop{}, 0, &Conn{}); r != Miss {
 					t.Errorf("direction %d, change %d: %v", d, i, r)
 				}
 			}
 			k := c.Tuple(d)
-			if r := table.Touch(&k, 1-d, stack.ACK, Hop{}, 0, &Conn{}); r != Miss {
+			if r := table.touchTuple(&k, 1-d, stack.ACK, Hop{}, 0, &Conn{}); r != Miss {
 				t.Errorf("direction %d's tuple in the other direction: %v", d, r)
 			}
 		}
@@ -84,7 +84,7 @@ func TestFamiliesDoNotMix(t *testing.T) {
 		for j, virtual := range []stack.Addr{v4, v6} {
 			k := stack.Tuple{Src: client, Dst: virtual, Proto: stack.ProtoUDP}
 			var got Conn
-			if r := table.Touch(&k, Forward, 0, Hop{}, 0, &got); r != Found || got.ServerID != uint32(i*2+j) || got.Client != client || got.Virtual != virtual {
+			if r := table.touchTuple(&k, Forward, 0, Hop{}, 0, &got); r != Found || got.ServerID != uint32(i*2+j) || got.Client != client || got.Virtual != virtual {
 				t.Errorf("%v -> %v: %v %+v", client, virtual, r, got)
 			}
 		}
@@ -121,7 +121,7 @@ func TestTCPLives(t *testing.T) {
 				for i, s := range life.steps {
 					k := c.Tuple(s.d)
 					var got Conn
-					if r := table.Touch(&k, s.d, s.flags, aHop, 0, &got); r != Found || got.State != s.want {
+					if r := table.touchTuple(&k, s.d, s.flags, aHop, 0, &got); r != Found || got.State != s.want {
 						t.Fatalf("step %d: %v, %v; want %v", i, r, got.State, s.want)
 					}
 				}
@@ -137,23 +137,23 @@ func TestReopen(t *testing.T) {
 		c := mustInsert(t, table, ip.conn(NAT, stack.ProtoTCP, 0), stack.SYN)
 		f, r := c.Tuple(Forward), c.Tuple(Reply)
 		var got Conn
-		table.Touch(&r, Reply, stack.RST, aHop, 0, &got)
-		if res := table.Touch(&f, Forward, stack.SYN|stack.ACK, aHop, 0, &got); res != Found {
+		table.touchTuple(&r, Reply, stack.RST, aHop, 0, &got)
+		if res := table.touchTuple(&f, Forward, stack.SYN|stack.ACK, aHop, 0, &got); res != Found {
 			t.Errorf("SYN+ACK on CLOSE: %v", res)
 		}
-		table.Touch(&r, Reply, stack.RST, aHop, 0, &got)
-		if res := table.Touch(&r, Reply, stack.SYN, aHop, 0, &got); res != Found {
+		table.touchTuple(&r, Reply, stack.RST, aHop, 0, &got)
+		if res := table.touchTuple(&r, Reply, stack.SYN, aHop, 0, &got); res != Found {
 			t.Errorf("the server's SYN on CLOSE: %v", res)
 		}
-		table.Touch(&f, Forward, stack.RST, aHop, 0, &got)
-		if res := table.Touch(&f, Forward, stack.SYN|stack.ECE|stack.CWR, aHop, 0, &got); res != Reopen || got.State != Close {
+		table.touchTuple(&f, Forward, stack.RST, aHop, 0, &got)
+		if res := table.touchTuple(&f, Forward, stack.SYN|stack.ECE|stack.CWR, aHop, 0, &got); res != Reopen || got.State != Close {
 			t.Fatalf("SYN on CLOSE: %v, %v", res, got.State)
 		}
 		wantLen(t, table, 0)
 		if active != 0 || inactive != 0 {
 			t.Errorf("%d active and %d inactive are left", active, inactive)
 		}
-		if res := table.Touch(&f, Forward, stack.SYN, aHop, 0, &got); res != Miss {
+		if res := table.touchTuple(&f, Forward, stack.SYN, aHop, 0, &got); res != Miss {
 			t.Errorf("after Reopen: %v", res)
 		}
 		mustInsert(t, table, c, stack.SYN)
@@ -220,7 +220,7 @@ func TestInsertRefusesForeignShard(t *testing.T) {
 			refused++
 		case Inserted:
 			k := got.Tuple(Reply)
-			if r := table.Touch(&k, Reply, stack.ACK, Hop{}, 0, &got); r != Found {
+			if r := table.touchTuple(&k, Reply, stack.ACK, Hop{}, 0, &got); r != Found {
 				t.Errorf("reply of %d: %v", n, r)
 			}
 		default:
@@ -260,7 +260,7 @@ func TestTimeouts(t *testing.T) {
 			k := conn.Tuple(Forward)
 			for _, flags := range c.flags[1:] {
 				now += 999 * time.Millisecond
-				table.Touch(&k, Forward, flags, aHop, now, &conn)
+				table.touchTuple(&k, Forward, flags, aHop, now, &conn)
 			}
 			if conn.State != c.expect {
 				t.Fatalf("%v, want %v", conn.State, c.expect)
@@ -285,7 +285,7 @@ func TestBothDirectionsRefresh(t *testing.T) {
 		now += 299 * time.Second
 		d := Direction(i & 1)
 		k := c.Tuple(d)
-		if table.Expire(now) != 0 || table.Touch(&k, d, 0, aHop, now, &c) != Found {
+		if table.Expire(now) != 0 || table.touchTuple(&k, d, 0, aHop, now, &c) != Found {
 			t.Fatalf("gone after %v", now)
 		}
 	}

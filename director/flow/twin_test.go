@@ -205,7 +205,7 @@ func (p *pair) touch() string {
 	}
 	k, hop := c.Tuple(d), HopTo(uint16(p.rng.IntN(9)), 0)
 	var got, want Conn
-	r := p.table.Touch(&k, d, flags, hop, p.now, &got)
+	r := p.table.touchTuple(&k, d, flags, hop, p.now, &got)
 	if w := p.twin.touch(k, d, flags, hop, p.now, &want); w != r || got != want {
 		p.t.Fatalf("touch %+v:\n%v %+v\n%v %+v", k, r, got, w, want)
 	}
