@@ -1,6 +1,7 @@
 package tap
 
 import (
+	"runtime"
 	"time"
 	"unsafe"
 
@@ -10,7 +11,7 @@ import (
 // Waiting for the queues of one goroutine, and reading them in turn.
 //
 //	Read    a queue that is ready: read, read, ... until EAGAIN, the batch or the arena is full
-//	        none is ready: ppoll on all of them and on the eventfds of their devices, once more
+//	        none is ready: ppoll on all of them, then also on the eventfds of their devices, once more
 //
 // A queue that had several frames is likely to have more, and the others too: after it all count as ready. So a busy goroutine makes no ppoll, none of its
 // queues waits for another one to be empty, and what it costs is a read that finds nothing for each batch.
@@ -18,10 +19,17 @@ import (
 // Frames that come one by one, as in a round trip, need no read that finds nothing, neither before a sleep nor before they go on: a queue in which one
 // frame was found is not ready until ppoll says so, and if that slept, one frame is taken. If it did not sleep, more came meanwhile.
 //
-// ppoll blocks, so the Go scheduler is told: a garbage collection must not wait for a thread that sleeps in the kernel.
+// Of a ppoll that may sleep for long the Go scheduler is told, so that a garbage collection does not wait for it. But what the scheduler does about each of them costs a tenth
+// of the way of a frame that comes alone. So the first ppoll of a wait is short, and the scheduler does not hear of it: who waits for this goroutine
+// meanwhile, a collection for one, sends its thread a signal, as it does to one that computes. The eventfds cost as much to poll as the queues; they are left
+// to the ppoll after that.
 
 // nap is the shortest sleep: a ppoll that finds a frame takes less.
 const nap = 5 * time.Microsecond
+
+// dozing is how long a wait is for queues only: less than what the runtime lets a goroutine compute before it sends a signal (10 ms), and long enough to be no timer that is
+// set anew for each frame: the CPU's timer is set for the first that will end, and the clock's tick of 4 ms comes before.
+const dozing = 8 * time.Millisecond
 
 // poller reads queues for one goroutine.
 type poller struct {
@@ -31,14 +39,15 @@ type poller struct {
 	ready  uint64        // queues that may have frames, a bit for each
 	last   int           // the queue that was read last
 	lone   bool          // the batch that was last drained to its end had one frame
-	slept  bool          // the last ppoll did
+	slept  bool          // the last wait did
+	doze   time.Duration // dozing
 }
 
 // maxTogether is how many queues a poller has bits for.
 const maxTogether = 64
 
 func newPoller(queues []*tunQueue) *poller {
-	p := &poller{queues: queues, polls: make([]unix.PollFd, 2*len(queues))}
+	p := &poller{queues: queues, polls: make([]unix.PollFd, 2*len(queues)), doze: dozing}
 	p.ready = p.all()
 	return p
 }
@@ -124,19 +133,21 @@ func (p *poller) read(q *tunQueue) int {
 	return n
 }
 
-// await waits for a frame and reports whether a device is being closed. A queue that is broken is not polled, as it would be ready at once and for ever: only
-// the time passes.
+// await waits for a frame and reports whether a device is being closed.
 func (p *poller) await(wait time.Duration) (closing bool) {
-	ends := p.polls[len(p.queues):]
 	for i, q := range p.queues {
 		p.polls[i] = unix.PollFd{Fd: int32(q.fd), Events: unix.POLLIN}
-		ends[i] = unix.PollFd{Fd: int32(q.dev.stop), Events: unix.POLLIN}
-		if q.fault {
+		if q.fault { // not polled, as it would be ready at once and for ever: only the time passes
 			p.polls[i].Fd = -1
 			wait = min(wait, faultPause)
 		}
 	}
-	p.slept = p.poll(wait) > nap
+	found, waited := p.watch(min(wait, p.doze))
+	if !found && waited < wait {
+		waited += p.sleep(wait - waited)
+		closing = p.closing()
+	}
+	p.slept = waited > nap
 	for i, q := range p.queues {
 		if r := p.polls[i].Revents; r&unix.POLLIN != 0 || q.fault {
 			p.ready |= 1 << i
@@ -144,14 +155,28 @@ func (p *poller) await(wait time.Duration) (closing bool) {
 			q.fault = true
 			q.dev.watcher.poke()
 		}
-		closing = closing || ends[i].Revents != 0
 	}
 	return closing
 }
 
-// poll waits until a descriptor is ready or the time has passed, and returns how long it did. A signal, which the Go runtime sends itself, does not end
-// it: the kernel has written back what is left.
-func (p *poller) poll(wait time.Duration) (waited time.Duration) {
+// watch waits for the queues. A signal, which the Go runtime sends when it waits for this goroutine, does not end it: the kernel has written back what is left.
+func (p *poller) watch(wait time.Duration) (found bool, waited time.Duration) {
+	p.rest = unix.NsecToTimespec(int64(wait))
+	for {
+		n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(unsafe.SliceData(p.polls))), uintptr(len(p.queues)),
+			uintptr(unsafe.Pointer(&p.rest)), 0, 0, 0)
+		if errno != unix.EINTR {
+			return errno == 0 && n > 0, wait - time.Duration(p.rest.Nano())
+		}
+		runtime.Gosched()
+	}
+}
+
+// sleep waits for the queues and for the ends of their devices, and returns how long.
+func (p *poller) sleep(wait time.Duration) (waited time.Duration) {
+	for i, q := range p.queues {
+		p.polls[len(p.queues)+i] = unix.PollFd{Fd: int32(q.dev.stop), Events: unix.POLLIN}
+	}
 	p.rest = unix.NsecToTimespec(int64(wait))
 	for {
 		_, _, errno := unix.Syscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(unsafe.SliceData(p.polls))), uintptr(len(p.polls)),
@@ -160,4 +185,14 @@ func (p *poller) poll(wait time.Duration) (waited time.Duration) {
 			return wait - time.Duration(p.rest.Nano())
 		}
 	}
+}
+
+// closing reports whether sleep found the end of a device.
+func (p *poller) closing() bool {
+	for _, end := range p.polls[len(p.queues):] {
+		if end.Revents != 0 {
+			return true
+		}
+	}
+	return false
 }

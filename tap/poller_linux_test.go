@@ -2,6 +2,7 @@ package tap
 
 import (
 	"errors"
+	"runtime"
 	"testing"
 	"time"
 
@@ -37,6 +38,35 @@ func (r *pairReader) want(t *testing.T, wait time.Duration, queue, n int) {
 	which, frames, err := r.Read(wait)
 	if err != nil || len(frames) != n || n > 0 && which != queue {
 		t.Errorf("%d frames of queue %d, %v, want %d of %d", len(frames), which, err, n, queue)
+	}
+}
+
+// The Go scheduler does not hear of the first part of a wait; a collection of garbage ends without waiting for it, and does not end it.
+func TestReaderDoze(t *testing.T) {
+	r := newPairReader(t)
+	r.Reader.(*poller).doze = patience
+	thread, done := make(chan int, 1), make(chan int, 1)
+	go func() {
+		runtime.LockOSThread()
+		thread <- unix.Gettid()
+		_, frames, err := r.Read(patience)
+		if err != nil {
+			t.Error(err)
+		}
+		done <- len(frames)
+	}()
+	for tid, end := <-thread, time.Now().Add(patience); !asleep(tid) && time.Now().Before(end); {
+		runtime.Gosched()
+	}
+	runtime.GC()
+	select {
+	case n := <-done:
+		t.Errorf("%d frames before one came: the collection waited for the end of the wait, or ended it", n)
+	default:
+		r.send(1, 1)
+		if n := <-done; n != 1 {
+			t.Errorf("%d frames, want 1", n)
+		}
 	}
 }
 
