@@ -55,7 +55,8 @@ type Director struct {
 
 	templates *persist.Table
 	ftp       *ftp.Table
-	turn      time.Duration // when the janitor's present one began
+	turn      time.Duration   // when the janitor's present one began
+	stopping  <-chan struct{} // the janitor's: closed when it is to end
 	resetter  resetter
 	reloading reloading
 	mortality mortality
@@ -116,6 +117,7 @@ func (d *Director) Threads() int { return len(d.threads) }
 
 // janitor expires connections, persistence templates and datagrams in fragments.
 func (d *Director) janitor(ctx context.Context) error {
+	d.stopping = ctx.Done()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -128,17 +130,24 @@ func (d *Director) janitor(ctx context.Context) error {
 	}
 }
 
-// The janitor rests between connections that end: a million that do within seconds would else keep a CPU busy for 15 ms of every 100, and who has a packet
-// waits for it. The later it is, the shorter it rests, so that connections never end faster than it ends them.
+// The janitor rests between connections that end: a million that do within seconds would else keep a CPU busy for milliseconds, and the system lets who has a packet
+// wait for that long, even beside a CPU that is idle. The later it is, the shorter it rests, and in the end not at all, so that connections never end faster than it ends them.
 const (
-	janitorPause = 150 * time.Microsecond
-	janitorLate  = 150 * time.Millisecond // when it rests no more
+	longestRest  = 150 * time.Microsecond
+	shortestRest = 20 * time.Microsecond
+	shorterRests = 150 * time.Millisecond // from when on they are the shortest
+	noRests      = time.Second
 )
 
-// rest is called after each few ends.
+// rest is called after each few ends. A director that is to stop does not rest.
 func (d *Director) rest() {
-	if late := d.clock() - d.turn; late < janitorLate {
-		time.Sleep(janitorPause * (janitorLate - late) / janitorLate)
+	select {
+	case <-d.stopping:
+		return
+	default:
+	}
+	if late := d.clock() - d.turn; late < noRests {
+		time.Sleep(max(shortestRest, longestRest*(shorterRests-late)/shorterRests))
 	}
 }
 

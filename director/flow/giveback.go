@@ -18,12 +18,13 @@ import (
 const (
 	idlePages   = 2  // pages of free entries that a shard keeps beyond a quarter of those in use
 	shrinkBatch = 16 // buckets that an index gives up under one lock
-	pageWork    = 8  // giving back a page is as much work as moving so many entries
+	pageWork    = 8  // giving back a page is as much work as moving so many entries,
+	bucketWork  = 2  // and giving up a bucket as so many
 )
 
-// giveBack does a piece of work towards giving back what is not needed. Where another call is at it there is nothing to do: what rows shards were seen to have is
+// giveBack does a piece of work towards giving back what is not needed, and rests meanwhile. Where another call is at it there is nothing to do: what rows shards were seen to have is
 // good for one who looks.
-func (t *Table) giveBack() {
+func (t *Table) giveBack(p *pace) {
 	if !t.giving.TryLock() {
 		return
 	}
@@ -31,8 +32,9 @@ func (t *Table) giveBack() {
 	t.rows.lower(t.live.refs())
 	var rows, fullest uint32
 	for i := range t.shards {
-		t.giveBackEntries(&t.shards[i])
-		buckets, refs := t.giveBackBuckets(&t.shards[i])
+		p.did(t.giveBackEntries(&t.shards[i]))
+		given, buckets, refs := t.giveBackBuckets(&t.shards[i])
+		p.did(given * bucketWork)
 		rows, fullest = max(rows, buckets), max(fullest, refs)
 	}
 	t.rows.give(rows, fullest)
@@ -46,25 +48,29 @@ func (t *Table) release() {
 	t.shards[0].index.spill.release()
 }
 
-func (t *Table) giveBackEntries(s *shard) {
+// giveBackEntries gives back a page or two of a shard, and returns how much work that was.
+func (t *Table) giveBackEntries(s *shard) (all int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for k := range s.rooms {
 		r := &s.rooms[k]
-		for work := 0; work < pageCells/4 && r.spacious(); work += pageWork {
-			work += t.evacuate(s, r)
+		work := 0
+		for work < pageCells/4 && r.spacious() {
+			work += t.evacuate(s, r) + pageWork
 		}
+		all += work
 	}
+	return all
 }
 
-// giveBackBuckets joins some of a shard's buckets, and returns how many it has now, and of references.
-func (t *Table) giveBackBuckets(s *shard) (buckets, refs uint32) {
+// giveBackBuckets joins some of a shard's buckets, and returns how many, how many it has now, and of references.
+func (t *Table) giveBackBuckets(s *shard) (given int, buckets, refs uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for n := 0; n < shrinkBatch && t.listing.Load() == 0 && s.index.shrink(); n++ {
-		// One more bucket is gone.
+	for given < shrinkBatch && t.listing.Load() == 0 && s.index.shrink() {
+		given++
 	}
-	return s.index.buckets(), s.index.held
+	return given, s.index.buckets(), s.index.held
 }
 
 // spacious reports whether r has more free entries than it should keep.

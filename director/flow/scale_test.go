@@ -146,7 +146,7 @@ func scale(b *testing.B, ip family, n int) {
 		for i := range table.shards {
 			gives.Do(func() { table.giveBackEntries(&table.shards[i]) })
 			gives.Do(func() {
-				buckets, refs := table.giveBackBuckets(&table.shards[i])
+				_, buckets, refs := table.giveBackBuckets(&table.shards[i])
 				rows, fullest = max(rows, buckets), max(fullest, refs)
 			})
 		}
