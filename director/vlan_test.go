@@ -160,6 +160,21 @@ func TestTrunkPanic(t *testing.T) {
 	}
 }
 
+// A frame that panics while its batch is looked at costs itself; those before and behind it go on, the last two as a row.
+func TestLookPanic(t *testing.T) {
+	left := 0
+	w := trunkWorld(t, worldSpec{}, "100", func(*tap.Frame) { left++ })
+	k := w.worker(ext)
+	k.trunk[300] = noIface - 1
+	k.batch([]tap.Frame{
+		onVLAN(t, 300, w.toVIP(stack.SYN)), onVLAN(t, 100, w.toVIP(stack.SYN)), onVLAN(t, 300, w.toVIP(stack.ACK)), onVLAN(t, 300, w.toVIP(stack.ACK)),
+		onVLAN(t, 100, w.toVIP(stack.ACK)), onVLAN(t, 100, w.toVIP(stack.ACK)), onVLAN(t, 300, w.toVIP(stack.ACK)),
+	})
+	if v := w.Verdicts(); v["drop-panic"] != 4 || left != 3 || w.FramesRead() != 7 {
+		t.Errorf("%d left, %d read, %v", left, w.FramesRead(), v)
+	}
+}
+
 // Known connections on a trunk allocate nothing.
 func TestTrunkAllocatesNothing(t *testing.T) {
 	w := trunkWorld(t, worldSpec{}, "100", func(*tap.Frame) {})
