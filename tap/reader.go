@@ -5,7 +5,8 @@ import "time"
 // Reader reads several queues for one goroutine.
 type Reader interface {
 	// Read is Queue.Read of whichever queue has frames; which says whose they are. They are borrowed until the next Read of the Reader. ErrClosed when one of the queues
-	// is closed.
+	// is closed. With the linux driver the first 8 ms of a wait keep the goroutine's place in the Go scheduler: GOMAXPROCS should be larger than the number of goroutines
+	// that read, or others wait for them.
 	Read(wait time.Duration) (which int, frames []Frame, err error)
 }
 

@@ -79,7 +79,8 @@ func (n *Namespace) address(link string, p netip.Prefix) error {
 	return nil
 }
 
-// ask looks for the hardware address of a neighbour on the link, and has the kernel ask for it; nil: not known yet. What the kernel holds of
+// ask looks for the hardware address of a neighbour on the link, and has the kernel ask for it; nil: not known yet, or no way there yet, as the neighbour may
+// have asked before the kernel had a route. What the kernel holds of
 // a question without an answer is forgotten, or it would wait a second before it asks again. It is a datagram to the discard port that makes
 // the kernel ask, because a solicitation then has the sender's global address, from which the neighbour learns where that is.
 func (n *Namespace) ask(link string, a netip.Addr) net.HardwareAddr {
@@ -88,8 +89,16 @@ func (n *Namespace) ask(link string, a netip.Addr) net.HardwareAddr {
 	if err != nil {
 		return nil
 	}
-	index := l.Attrs().Index
-	entries, err := n.links.NeighList(index, 0)
+	var c *net.UDPConn
+	err = n.Do(func() (err error) {
+		c, err = net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, discardPort)))
+		return err
+	})
+	if err != nil {
+		return nil
+	}
+	defer c.Close()
+	entries, err := n.links.NeighList(l.Attrs().Index, 0)
 	if err != nil {
 		return nil
 	}
@@ -102,16 +111,7 @@ func (n *Namespace) ask(link string, a netip.Addr) net.HardwareAddr {
 		}
 		n.links.NeighDel(&e)
 	}
-	// A failure is no answer either: the caller asks again.
-	n.Do(func() error {
-		c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, discardPort)))
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		_, err = c.Write([]byte{0})
-		return err
-	})
+	c.Write([]byte{0}) // A failure is no answer either: the caller asks again.
 	return nil
 }
 
