@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"tapdirector/conf"
 	"tapdirector/director"
@@ -25,8 +27,16 @@ type here struct {
 	err     error // how it ended; valid after done
 }
 
+// places is how many goroutines of this process may run at once: those of four worlds side by side that each wait for queues, in the directors and in the trunks, and
+// those of the tests. The first milliseconds of a wait for a queue keep their place in the Go scheduler, so where places are as many as CPUs, hosts that share the process
+// wait for them with every frame: 40 ms for a round trip through a trunk on two CPUs.
+const places = 32
+
+var makeRoom = sync.OnceFunc(func() { runtime.GOMAXPROCS(max(places, runtime.GOMAXPROCS(0))) })
+
 // startHere opens the TAPs of a config in a namespace and runs a director on them.
 func startHere(ns *Namespace, o Options, config string) (runner, error) {
+	makeRoom()
 	cfg, err := conf.Parse(strings.NewReader(config), "lb.toml")
 	if err != nil {
 		return nil, err
