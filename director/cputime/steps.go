@@ -25,7 +25,10 @@ func (s *Steps) Add(took time.Duration) {
 }
 
 // Grow makes room for n steps, so that measuring them does not cost memory.
-func (s *Steps) Grow(n int) { s.steps = slices.Grow(s.steps, n) }
+func (s *Steps) Grow(n int) {
+	s.steps = slices.Grow(s.steps, n)
+	clear(s.steps[len(s.steps):cap(s.steps)]) // has the system give it now
+}
 
 // Longest returns the longest step, the one that so many parts of a hundred are not longer than, and how many are longer than bound.
 func (s *Steps) Longest(percent float64, bound time.Duration) (longest, quantile time.Duration, over int) {

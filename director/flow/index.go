@@ -122,8 +122,8 @@ type index struct {
 	shard     uint8
 	crowded   bool // there are references for Forward by whole tuples
 
-	rows    *rows         // of the buckets that hashes lead to
-	spill   *slab[bucket] // of the overflow buckets
+	rows    *rows  // of the buckets that hashes lead to
+	spill   *spill // of the overflow buckets
 	entries *slab[entry]
 }
 
@@ -131,7 +131,7 @@ type index struct {
 const firstBuckets = 4
 
 // init makes the index of a shard.
-func (x *index) init(shard uint8, rows *rows, spill *slab[bucket], entries *slab[entry]) {
+func (x *index) init(shard uint8, rows *rows, spill *spill, entries *slab[entry]) {
 	*x = index{size: firstBuckets, shard: shard, rows: rows, spill: spill, entries: entries}
 }
 
@@ -262,11 +262,11 @@ func (x *index) stock() bool {
 	if x.overflows != 0 {
 		return true
 	}
-	first := x.spill.page()
+	first := x.spill.piece()
 	if first == 0 {
 		return false
 	}
-	for i := first; i < first+pageCells; i++ {
+	for i := first; i < first+pieceCells; i++ {
 		x.release(i)
 	}
 	return true

@@ -55,7 +55,7 @@ func wantMatch(t *testing.T, b *bucket, tags *[slots]uint16, tag uint16) {
 // newTestIndex is an index with slabs of its own.
 func newTestIndex(entries, buckets int) *index {
 	x := &index{}
-	x.init(0, newRows(buckets*numShards*fill), newSlab[bucket](buckets), newSlab[entry](entries))
+	x.init(0, newRows(buckets*numShards*fill), newSpill(buckets), newSlab[entry](entries))
 	x.rows.alone = true // its rows come 256 times as fast as a table's
 	return x
 }

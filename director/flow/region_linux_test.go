@@ -5,6 +5,7 @@ package flow
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"testing"
 	"unsafe"
 
@@ -74,4 +75,59 @@ func newIn(t *testing.T, bytes uint64) *Table {
 	}
 	defer unix.Setrlimit(unix.RLIMIT_AS, &was)
 	return New(Options{Max: 1 << 20})
+}
+
+// A table of a million connections takes within 1 % of what one of ten million does for each, all told: what 256 shards have begun to use, and what is filled
+// ahead, is little.
+func TestMemoryInProportion(t *testing.T) {
+	eachFamily(t, func(t *testing.T, ip family) {
+		few, many := bytesEach(t, ip, 1_000_000), bytesEach(t, ip, 10_000_000)
+		t.Logf("%.2f and %.2f bytes for each: %+.2f %%", few, many, 100*(few/many-1))
+		if few > 1.01*many || few < 0.99*many {
+			t.Errorf("a connection of a million takes %.2f bytes, one of ten million %.2f", few, many)
+		}
+	})
+}
+
+// bytesEach is what each of n connections takes in a table that is full with them.
+func bytesEach(t *testing.T, ip family, n int) float64 {
+	before := heapInUse()
+	table := New(Options{Max: n})
+	for i := range n {
+		c := ip.conn(NAT, stack.ProtoTCP, i)
+		if r := table.Insert(&c, stack.SYN, 0, &c); r != Inserted {
+			t.Fatal(i, r)
+		}
+	}
+	bytes := inMemory(t, table) + heapInUse() - before
+	runtime.KeepAlive(table)
+	return float64(bytes) / float64(n)
+}
+
+// inMemory is how many bytes of a table's stretches of address space are in memory.
+func inMemory(t *testing.T, table *Table) int {
+	return present(t, table.entries.memory) + present(t, table.wides.memory) + present(t, table.pages.memory) +
+		present(t, table.sequences.memory) + present(t, table.rows.memory) + present(t, table.shards[0].index.spill.memory)
+}
+
+// present is how many bytes of m are in memory, as mincore(2) says.
+func present[T any](t *testing.T, m memory[T]) (bytes int) {
+	page := os.Getpagesize()
+	pages := make([]byte, m.n*m.regionBytes()/page)
+	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(m.base), uintptr(m.n*m.regionBytes()), uintptr(unsafe.Pointer(unsafe.SliceData(pages))))
+	if errno != 0 {
+		t.Fatal("mincore:", errno)
+	}
+	for _, p := range pages {
+		bytes += int(p&1) * page
+	}
+	return bytes
+}
+
+// heapInUse is how many bytes of Go's heap are in use.
+func heapInUse() int {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
 }

@@ -127,7 +127,7 @@ func (r *rows) foresee(n uint32) {
 }
 
 // aheadRows is how many rows are filled ahead in an index that is not large.
-const aheadRows = 8
+const aheadRows = 4
 
 // touchRows fills so many rows from row n on, which are there.
 func (r *rows) touchRows(n uint32, rows int) {

@@ -14,7 +14,7 @@ import (
 // garbage collector does not know of the memory.
 //
 // Growth is spread out, and off the path: the kernel fills a region a page of 4 KiB at a time, when it is first touched, which takes 1 to 4 us, and 100 and more
-// where a hypervisor has to find memory as well. So a goroutine has the pages of the next 2,048 connections filled, ahead of the need. A slab that is large already gets
+// where a hypervisor has to find memory as well. So a goroutine has the pages of the next 500 to 1,500 connections filled, ahead of the need. A slab that is large already gets
 // its regions as huge pages of 2 MiB, of which a lookup costs one step less of translation in each level of the machine; zeroing one takes 0.2 to 4 ms.
 // Where the goroutine is not fast enough, or the system does not know of this, growth goes on page by page.
 //
@@ -28,7 +28,7 @@ const (
 	regionPages = regionCells / pageCells
 	regionWords = regionPages / 64 // of a set of pages
 
-	aheadPages = 32       // pages that are filled ahead in one that is not large
+	aheadPages = 16       // pages that are filled ahead in one that is not large: those of 1,024 cells
 	largeBytes = 64 << 20 // a slab that holds less grows by small pages: half of a huge one lies idle
 )
 
@@ -48,6 +48,7 @@ type slab[T any] struct {
 	idle      int           // of them those without a page in use
 	resident  uint64        // bytes that have been touched
 	emptied   func(reg int) // told of each region that returns to the system; nil: nobody
+	ahead     int           // pages that are filled ahead while the slab is not large
 	ready     int           // pages below it have been filled, in regions that are not filled as a whole
 	preparing bool          // a goroutine fills something
 	alone     bool          // the system does not fill anything: nobody asks again
@@ -63,7 +64,7 @@ type region struct {
 // newSlab returns a slab that can hold at least the given number of cells if there is address space for them, and holds none.
 func newSlab[T any](cells int) *slab[T] {
 	m := reserve[T](cells + pageCells)
-	s := &slab[T]{memory: m, used: pageCells, regions: make([]region, m.len()),
+	s := &slab[T]{memory: m, used: pageCells, ahead: aheadPages, regions: make([]region, m.len()),
 		free: make([]uint64, m.len()*regionWords), dirty: make([]uint64, m.len()*regionWords)}
 	for w := range s.free {
 		s.free[w] = ^uint64(0)
@@ -216,7 +217,7 @@ func (s *slab[T]) unblock(r int) {
 // foresee has what comes after page n filled: in a large slab a region, where less than half of one is free; mu is locked.
 func (s *slab[T]) foresee(n int) {
 	if int(s.used>>pageShift)*s.pageBytes() < largeBytes {
-		if from := max(n+1, s.ready); from <= n+aheadPages/2 && from/regionPages < len(s.regions) {
+		if from := max(n+1, s.ready); from <= n+s.ahead/2 && from/regionPages < len(s.regions) {
 			s.preparing = true
 			go s.touchPages(from)
 		}
@@ -238,7 +239,7 @@ func (s *slab[T]) foresee(n int) {
 // touchPages fills some pages from page n on, all in one region.
 func (s *slab[T]) touchPages(n int) {
 	r := n / regionPages
-	to := min(n+aheadPages, (r+1)*regionPages)
+	to := min(n+s.ahead, (r+1)*regionPages)
 	s.mu.Lock()
 	there := s.regions[r].held || s.free[n>>6] != 0 && s.take(r)
 	s.mu.Unlock()

@@ -97,7 +97,7 @@ type shard struct {
 	wheel    wheel
 	hand     uint32 // the bucket where evict looks next
 
-	_ [28]byte // to whole lines
+	_ [48]byte // to whole lines
 }
 
 // shardStats is a shard's part of Stats.
@@ -141,7 +141,7 @@ func New(o Options) *Table {
 			t.pages.cover(uint32(r << regionShift))
 		}
 	}
-	spill := newSlab[bucket](cells/4 + numShards*pageCells)
+	spill := newSpill(cells / 4)
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.index.init(uint8(i), t.rows, spill, t.entries)

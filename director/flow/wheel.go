@@ -12,8 +12,8 @@ import (
 // established connection is touched by the wheel once in some minutes. Only a deadline that moves nearer (a state with a shorter
 // timeout) files the entry anew at once.
 //
-// Four levels of 64 slots: a slot of level n is 64^n ticks wide, so the wheel reaches 13 days ahead; what lies further waits in the last
-// slot and is filed again from there. A word per level has a bit for each slot that is not empty, so that ticks without anything to do are
+// Three levels of 32 slots: a slot of level n is 32^n ticks wide, so the wheel reaches 36 minutes ahead; what lies further waits in the last
+// slot and is filed again from there. Few slots, because 256 shards have them, however few connections. A word per level has a bit for each slot that is not empty, so that ticks without anything to do are
 // skipped, not counted through. Lists are doubly linked through the entries by cell numbers. Time is in ticks of 2^26 ns
 // (67 ms; 32 bits are 9 years) because a shift turns now into it. A connection never ends early, and at most two ticks and one
 // call of Expire late.
@@ -21,8 +21,8 @@ import (
 const (
 	tickShift  = 26
 	tick       = time.Duration(1) << tickShift
-	levels     = 4
-	levelShift = 6
+	levels     = 3
+	levelShift = 5
 	levelSlots = 1 << levelShift
 
 	firstInSlot = 1 << 31 // flag of entry.prev: the rest is the slot, not a cell
@@ -37,7 +37,7 @@ func ticks(d time.Duration) uint32 { return uint32((d+tick-1)>>tickShift) + 1 }
 // wheel is the timers of a shard.
 type wheel struct {
 	now   uint32         // tick; its own slots are being emptied, nothing is filed there
-	used  [levels]uint64 // by level, a bit for each slot that is not empty
+	used  [levels]uint32 // by level, a bit for each slot that is not empty
 	slots [levels * levelSlots]uint32
 	store *slab[entry]
 }
@@ -116,9 +116,9 @@ func (w *wheel) upcoming(to uint32) uint32 {
 	for level, used := range w.used {
 		shift := level * levelShift
 		at := w.now >> shift
-		ahead := bits.RotateLeft64(used, -int(at&(levelSlots-1))) &^ 1 // bit n: the slot n places on; none is filed at the present one
+		ahead := bits.RotateLeft32(used, -int(at&(levelSlots-1))) &^ 1 // bit n: the slot n places on; none is filed at the present one
 		if ahead != 0 {
-			to = min(to, (at+uint32(bits.TrailingZeros64(ahead)))<<shift)
+			to = min(to, (at+uint32(bits.TrailingZeros32(ahead)))<<shift)
 		}
 	}
 	return to
