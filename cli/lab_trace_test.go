@@ -167,7 +167,7 @@ func TestPacketLabel(t *testing.T) {
 		{stack.FIN | stack.ACK, 0, "FIN ACK"},
 		{stack.RST, 0, "RST"},
 	} {
-		p := &stack.Packet{TCPFlags: c.flags}
+		p := &stack.Packet{Own: stack.Own{TCPFlags: c.flags}}
 		p.Proto = stack.ProtoTCP
 		if got := packetLabel(p, c.payload); got != c.want {
 			t.Errorf("flags %#x: %q, want %q", c.flags, got, c.want)

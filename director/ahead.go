@@ -4,6 +4,8 @@ import (
 	"unsafe"
 
 	"tapdirector/director/flow"
+	"tapdirector/stack"
+	"tapdirector/tap"
 )
 
 // Before a batch is carried, what its packets will ask for is fetched, so that the waits for memory overlap: what is remembered of their connections (recent.go), or, where
@@ -15,25 +17,30 @@ const (
 	manyRecents = 128
 )
 
-// lookAhead fetches what the n frames of the batch are about to ask for.
+// fetchRecents fetches what may be remembered of the connections of frames.
+func (w *worker) fetchRecents(frames []tap.Frame) {
+	if len(frames) < fewAhead || w.recents.used < manyRecents {
+		return
+	}
+	for i := range frames {
+		flow.Prefetch(unsafe.Pointer(w.recents.at(stack.Mix(frames[i].Bytes()))))
+	}
+}
+
+// lookAhead fetches what the n frames of the batch are about to ask the table for.
 func (w *worker) lookAhead(n int) {
 	large := w.d.table.Pays()
 	if n < fewAhead || w.recents.used < manyRecents && !large {
 		return
 	}
 	for i := range w.looks[:n] {
-		if l := &w.looks[i]; l.like == other && l.verdict == undecided && l.tag != 0 && w.recents.tags[l.slot] == l.tag {
-			flow.Prefetch(unsafe.Pointer(&w.recents.all[l.slot]))
-		}
-	}
-	for i := range w.looks[:n] {
 		l := &w.looks[i]
-		if l.verdict != undecided || l.like != other || !l.p.HasPorts || l.p.Fragment {
+		if l.verdict != undecided || l.like != other {
 			continue
 		}
-		if r := w.recents.find(l); l.tag != 0 && r != nil {
-			w.d.table.Fetch(&r.place)
-		} else if large {
+		if l.of != nil {
+			w.d.table.Fetch(&l.of.place)
+		} else if large && l.p.HasPorts && !l.p.Fragment {
 			w.d.table.Prepare(&l.key, &l.p.Tuple, w.direction(l))
 			w.ahead.Add(w.d.table, &l.key)
 		}

@@ -19,7 +19,7 @@ func (w *worker) toDIP(f *tap.Frame, dst role) Verdict {
 		}
 	}
 	if dst&roleVIP != 0 && w.view.service(p) != nil {
-		w.l.tag = 0 // for who looks for answers first must look for them each time
+		w.l.passing = true // for who looks for answers first must look for them each time
 		return w.fromClient(f)
 	}
 	return w.otherToUs(f)

@@ -30,9 +30,9 @@ func (r *row) takes(l *look) bool {
 }
 
 // carry carries a packet that fits.
-func (r *row) carry(f *tap.Frame, p *stack.Packet) {
-	r.edit.Apply(f.Bytes(), p.NoCsum)
-	r.tallied.add(r.dir, p.L3Len)
+func (r *row) carry(f *tap.Frame, o *stack.Own) {
+	r.edit.Apply(f.Bytes(), o.NoCsum)
+	r.tallied.add(r.dir, o.L3Len)
 	r.out.batch = append(r.out.batch, f)
 }
 
@@ -45,7 +45,7 @@ func (w *worker) carryRow(frames []tap.Frame) {
 		if !r.takes(l) {
 			return
 		}
-		r.carry(f, &l.p)
+		r.carry(f, &l.p.Own)
 		w.counts[r.verdict]++
 	}
 	w.next = len(frames)
@@ -56,14 +56,14 @@ func (w *worker) beginRow(f *tap.Frame, d flow.Direction) bool {
 	r, p := &w.ownRow, w.p
 	w.row = r
 	r.event, r.tried, r.usable = noEvent, false, false
-	if !w.l.simple {
+	if p.TTL <= 1 || !p.Simple(&f.Header) {
 		return false
 	}
 	if w.makeRow(d); !r.usable || p.L3Len > r.mtu {
 		return false
 	}
-	w.noteRecent()
-	r.carry(f, p)
+	w.noteRecent(f)
+	r.carry(f, &p.Own)
 	return true
 }
 

@@ -19,7 +19,6 @@ type streak struct {
 	dir   flow.Direction
 	event uint16                            // one that leaves the state as it is; noEvent: not known yet
 	carry func(*worker, *tap.Frame) Verdict // with event
-	of    *recent                           // w.conn is to be copied from there; nil: it is there
 }
 
 const noEvent = 1 << 8
@@ -28,7 +27,7 @@ const noEvent = 1 << 8
 // fragment, for which it is not enough to know the connection.)
 func (w *worker) known(f *tap.Frame, d flow.Direction) Verdict {
 	s := &w.streak
-	s.on, s.dir, s.event, s.of = !w.p.Fragment, d, noEvent, nil
+	s.on, s.dir, s.event = !w.p.Fragment, d, noEvent
 	if w.beginRow(f, d) {
 		return w.row.verdict
 	}
@@ -44,9 +43,6 @@ func (w *worker) goesOn(f *tap.Frame, l *look) bool {
 	p, s := &l.p, &w.streak
 	if p.Fragment || p.TTL <= 1 {
 		return false
-	}
-	if s.of != nil {
-		w.conn, s.of = s.of.conn, nil
 	}
 	if l.like == same && s.dir == flow.Forward && w.conn.Hop != flow.HopTo(w.in, stack.SrcWord(f.Bytes())) {
 		return false

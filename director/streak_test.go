@@ -18,6 +18,7 @@ import (
 type twins struct {
 	rows, alone *world
 	went, inRow int // packets that went on in a row, and those of them that were alike
+	remembered  int // packets of remembered connections
 }
 
 func newTwins(t testing.TB, spec worldSpec) *twins {
@@ -48,6 +49,9 @@ func (tw *twins) compare(t *testing.T, iface int, batch []tap.Frame) {
 		}
 		if k.streak.on && k.row.takes(&k.looks[i]) {
 			tw.inRow++
+		}
+		if k.streak.on && k.looks[i].of != nil {
+			tw.remembered++
 		}
 	}
 	if got, want := rows.connections(), alone.connections(); got != want {

@@ -199,7 +199,7 @@ func (t *tunnelling) wrapOutside(f *tap.Frame) {
 	case f.Len()-tap.EthernetLen <= int(mtu):
 		t.lost = !t.sendCopy(f) || t.lost
 	case s.tunnel.Dst.Is4():
-		q := stack.Packet{Kind: stack.KindIPv4, L3: tap.EthernetLen, L3Len: uint32(f.Len() - tap.EthernetLen)}
+		q := stack.Packet{Kind: stack.KindIPv4, L3: tap.EthernetLen, Own: stack.Own{L3Len: uint32(f.Len() - tap.EthernetLen)}}
 		t.lost = !stack.FragmentIPv4(f, &q, int(mtu), w.arena, t.send) || t.lost
 	default:
 		t.lost = !stack.FragmentOwnIPv6(f, int(mtu), s.tunnel.path.ids.Add(1), w.arena, t.send) || t.lost

@@ -13,9 +13,10 @@ import (
 // A worker owns one queue of one interface and carries each of its frames all the way, in this order; the files are named after the steps:
 //
 //	reader.Read    frames, borrowed until the next Read                        thread.go
-//	  look         at each: untag, parse, alike the one before?               look.go, vlan.go
+//	  look         at each: untag; alike the one before, remembered? parse    look.go, vlan.go
 //	  lookAhead    what they will ask a large table for                       ahead.go
 //	  step         for each again: what is it, and for whom?                  worker.go
+//	    again      one of a remembered connection?                            recent.go
 //	    goesOn     one more of the connection before?                         streak.go, row.go
 //	    fragment   of a datagram: the way of its first one                    fragment.go
 //	    client     to a VIP: connection, or service, scheduler, connection    client.go
@@ -41,6 +42,7 @@ type worker struct {
 	number  int             // of the queue
 	looks   [tap.Batch]look // at the frames of the batch
 	looked  int             // at so many of them
+	parsed  []byte          // the last that was parsed for it
 	next    int             // the frame in hand
 	spare   look            // at what is carried besides
 	l       *look           // at the frame in hand
@@ -149,26 +151,28 @@ func (w *worker) step(f *tap.Frame, l *look) Verdict {
 	if l.verdict != undecided {
 		return l.verdict
 	}
+	if l.of != nil {
+		if w.again(f, l) {
+			return w.row.verdict
+		}
+		l.like = other
+		if v := w.parse(f, l); v != undecided {
+			return v
+		}
+	}
 	p := &l.p
 	w.l, w.p, w.in = l, p, l.in
 	if w.streak.on {
 		if l.like != other && w.goesOn(f, l) {
 			if w.row.takes(l) {
-				w.row.carry(f, p)
+				w.row.carry(f, &p.Own)
 				return w.row.verdict
 			}
 			return w.streak.carry(w, f)
 		}
 		w.streak.on = false
 	}
-	if l.like == alike {
-		l.place(f)
-	}
-	if l.simple {
-		if w.again(f) {
-			return w.row.verdict
-		}
-	} else if v := w.notUnicast(f); v != undecided {
+	if v := w.notUnicast(f); v != undecided {
 		return v
 	}
 	src, dst := w.view.locals.role(p.Src), w.view.locals.role(p.Dst)

@@ -112,12 +112,12 @@ func TestOpensAndAborts(t *testing.T) {
 		p             Packet
 		opens, aborts bool
 	}{
-		{Packet{Tuple: Tuple{Proto: ProtoTCP}, Event: SYN}, true, false},
-		{Packet{Tuple: Tuple{Proto: ProtoTCP}, Event: SYN | RST}, true, true},
-		{Packet{Tuple: Tuple{Proto: ProtoTCP}, Event: ACK}, false, false},
-		{Packet{Tuple: Tuple{Proto: ProtoSCTP}, Event: ChunkInit}, true, false},
-		{Packet{Tuple: Tuple{Proto: ProtoSCTP}, Event: ChunkInitAck}, false, false},
-		{Packet{Tuple: Tuple{Proto: ProtoSCTP}, Event: ChunkAbort}, false, true},
+		{Packet{Tuple: Tuple{Proto: ProtoTCP}, Own: Own{Event: SYN}}, true, false},
+		{Packet{Tuple: Tuple{Proto: ProtoTCP}, Own: Own{Event: SYN | RST}}, true, true},
+		{Packet{Tuple: Tuple{Proto: ProtoTCP}, Own: Own{Event: ACK}}, false, false},
+		{Packet{Tuple: Tuple{Proto: ProtoSCTP}, Own: Own{Event: ChunkInit}}, true, false},
+		{Packet{Tuple: Tuple{Proto: ProtoSCTP}, Own: Own{Event: ChunkInitAck}}, false, false},
+		{Packet{Tuple: Tuple{Proto: ProtoSCTP}, Own: Own{Event: ChunkAbort}}, false, true},
 		{Packet{Tuple: Tuple{Proto: ProtoUDP}}, true, false},
 	} {
 		if tt.p.Opens() != tt.opens || tt.p.Aborts() != tt.aborts {

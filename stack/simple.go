@@ -2,6 +2,7 @@ package stack
 
 import (
 	"encoding/binary"
+	"math/bits"
 
 	"tapdirector/tap"
 )
@@ -15,8 +16,9 @@ func (p *Packet) parseSimple(f *tap.Frame, h *[alikeLen]byte, n int) bool {
 	}
 	total := int(binary.BigEndian.Uint16(h[16:]))
 	end := tap.EthernetLen + total
-	src, dst := binary.BigEndian.Uint32(h[26:]), binary.BigEndian.Uint32(h[30:])
-	if h[6]&1 != 0 || end > n || !sumOK(le64(h[14:]), le64(h[22:]), le32(h[30:])) ||
+	w1, w2 := le64(h[22:]), le32(h[30:]) // loaded once: the compiler makes single bytes of loads that overlap
+	src, dst := bits.ReverseBytes32(uint32(w1>>32)), bits.ReverseBytes32(w2)
+	if h[6]&1 != 0 || end > n || !sumOK(le64(h[14:]), w1, w2) ||
 		martian[h[26]]&martianSource|martian[h[30]]&martianDest != 0 || src == dst || src == ^uint32(0) {
 		return false
 	}
@@ -46,7 +48,7 @@ func (p *Packet) parseSimple(f *tap.Frame, h *[alikeLen]byte, n int) bool {
 }
 
 // Simple reports whether a packet, in a frame with header h, is TCP or UDP behind an IP header without options or extensions, no fragment, with nothing to complete or to
-// cut: one that ParseAlike and Rewrite take.
+// cut: one that Alike and Rewrite take.
 func (p *Packet) Simple(h *tap.Header) bool {
 	l4 := uint16(plainL4)
 	if p.Kind == KindIPv6 {

@@ -224,7 +224,7 @@ func (t *Table) Touch(k *Key, event uint8, hop Hop, now time.Duration, out *Conn
 		s.mu.Unlock()
 		return Miss
 	}
-	k.place = Place{i, s.moves, k.key.shard, d}
+	k.place = Place{at: i, moves: s.moves, shard: k.key.shard, dir: d}
 	e := t.entries.at(i)
 	if d == Forward && e.state.reopens(e.proto, event) {
 		t.load(e, out)

@@ -214,7 +214,7 @@ func FuzzSnoop(f *testing.F) {
 		if stack.Parse(&frame, &p) == stack.ReasonNone {
 			l.Snoop(0, frame.Bytes(), &p)
 		}
-		p = stack.Packet{Kind: stack.KindIPv6, TTL: 255, L3: 14, L4: l4, L3Len: l3Len}
+		p = stack.Packet{Kind: stack.KindIPv6, TTL: 255, L3: 14, L4: l4, Own: stack.Own{L3Len: l3Len}}
 		p.Proto = stack.ProtoICMPv6
 		l.Snoop(0, b, &p)
 		if len(b) > 14 {
