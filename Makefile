@@ -19,7 +19,7 @@ BENCHFLAGS  ?=
 
 # The race detector is written in C and needs cgo; all else is Go. Left out are long computations in one goroutine, which have no races and take ten times as
 # long with it, the bench, and counts of allocations and instructions, which are those of another program there.
-ALONE := Bench|ReloadIsBounded|Instructions|Streak.*|.*Alloc.*|PortsOfOneServer|PortsOfAServerOfTheOtherFamily|ReplyTuplesAreUnique|MemoryPerConnection|MemoryInProportion|MemoryIsGivenBack|MemoryIsUsedAgain|CollectorSeesNothing|TableAgainstTwin|GivingBackAgainstTwin|IndexAgainstMap|EachWhileMemoryIsGivenBack|ThousandServers|Leaving|Share|Disruption|FullNATManyConnections|FullNATPortsRunOut|RateFlood|AnswersArrive|MergeRandom|SetEndsIsBoth|AlikeIsParse|ParseSimpleIsParse|RewriteIsSetEnds|AgainIsTouch|EditIsRebuild|Persistence|Thresholds|Timeouts|EarlyDrop|MarksOfMany|TUNOuterHeader|OnlyUsable|ForwardAcross|ForwardStructured|CasesAgainstRecord
+ALONE := Bench|ReloadIsBounded|Instructions|Streak.*|.*Alloc.*|PortsOfOneServer|PortsOfAServerOfTheOtherFamily|ReplyTuplesAreUnique|MemoryPerConnection|MemoryInProportion|MemoryIsGivenBack|MemoryIsUsedAgain|CollectorSeesNothing|TableAgainstTwin|GivingBackAgainstTwin|IndexAgainstMap|EachWhileMemoryIsGivenBack|ThousandServers|Leaving|Share|Disruption|FullNATManyConnections|FullNATPortsRunOut|RateFlood|AnswersArrive|MergeRandom|SetEndsIsBoth|AlikeIsParse|ParseSimpleIsParse|RewriteIsSetEnds|AgainIsTouch|RecentAgainstTwin|EditIsRebuild|Persistence|Thresholds|Timeouts|EarlyDrop|MarksOfMany|TUNOuterHeader|OnlyUsable|ForwardAcross|ForwardStructured|CasesAgainstRecord
 ifneq ($(RACE),)
 TESTFLAGS += -race -skip '^Test($(ALONE))$$'
 TESTENV   := CGO_ENABLED=1
