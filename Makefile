@@ -11,6 +11,7 @@ NORACE      ?=
 # The commit is stamped into the binary where git knows it.
 BUILDVCS    := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
 TESTFLAGS   ?=
+TESTLOG     := $(BIN)/test$(if $(RACE),-race)$(if $(NORACE),-norace).log
 PACKAGES    ?= ./...
 # How many packages are tested at once, and tests of each: twice the CPUs, because tests over kernels mostly wait.
 PARALLEL    ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))))
@@ -34,6 +35,10 @@ endif
 # One line for each benchmark: its name and what it measured.
 METRICS := awk '/^Benchmark/ { sub(/^Benchmark/, "", $$1); printf "%-28s", $$1; for (i = 3; i < NF; i += 2) printf "  %10s %s", $$i, $$(i+1); print "" } /^(FAIL|---)/ { print; bad = 1 } END { exit bad }'
 
+# What is compiled to be looked at only: as `make test` compiles it, so that it is done once. With default.pgo or cgo all that a program imports, the standard library
+# as well, is compiled anew.
+PLAIN := CGO_ENABLED=0 GOFLAGS="$(shell $(GO) env GOFLAGS) -pgo=off"
+
 .DEFAULT_GOAL := help
 .PHONY: help build test demo bench bench-table conformance conformance-record gobench pgo fuzz lint fmt cross clean
 
@@ -45,7 +50,7 @@ build: ## build ./tapdirector, one static binary
 
 test: ## run all tests and list those that were skipped (RACE=1: with the race detector; NORACE=1: those that leaves out)
 	@mkdir -p $(BIN)
-	@$(TESTENV) $(GO) test -v -p $(PARALLEL) -parallel $(PARALLEL) $(TESTFLAGS) $(PACKAGES) 2>&1 | tee $(BIN)/test.log | awk -f .ci/testsummary.awk
+	@$(TESTENV) $(GO) test -v -p $(PARALLEL) -parallel $(PARALLEL) $(TESTFLAGS) $(PACKAGES) 2>&1 | tee $(TESTLOG) | awk -v log_file=$(TESTLOG) -f .ci/testsummary.awk
 
 demo: build ## show it live: a client, a director and three servers, by NAT, DR and FullNAT
 	./tapdirector lab --method nat
@@ -98,8 +103,8 @@ conformance-record: ## the same, and keep what LVS does in integration/conforman
 lint: $(BIN)/staticcheck ## gofmt, go vet and staticcheck
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
 		if [ -n "$$bad" ]; then echo "not formatted (make fmt): $$bad"; exit 1; fi
-	$(GO) vet ./...
-	$(BIN)/staticcheck ./...
+	$(PLAIN) $(GO) vet ./...
+	$(PLAIN) $(BIN)/staticcheck ./...
 
 $(BIN)/staticcheck: Makefile
 	GOBIN=$(BIN) CGO_ENABLED=0 $(GO) install $(STATICCHECK)
@@ -111,10 +116,10 @@ fmt: ## format all Go files
 cross: ## build for the other systems (the results are thrown away), and vet for each system
 	@for target in linux/amd64 linux/arm64 darwin/arm64 darwin/amd64 windows/amd64; do \
 		echo "build $$target"; \
-		CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} $(GO) build -pgo=off -o /dev/null . ; \
+		$(PLAIN) GOOS=$${target%/*} GOARCH=$${target#*/} $(GO) build -o /dev/null . ; \
 	done
 	@for system in darwin windows; do \
-		echo "vet $$system"; CGO_ENABLED=0 GOOS=$$system $(GO) vet ./... ; \
+		echo "vet $$system"; $(PLAIN) GOOS=$$system $(GO) vet ./... ; \
 	done
 
 clean: ## remove what was built

@@ -47,5 +47,5 @@ END {
 	if (skipped) print "\nskipped:"
 	for (i = 1; i <= skipped; i++) print "  " list[i]
 	printf "\n%d passed, %d failed, %d skipped\n", passed, failed, skipped
-	if (failed || broken) print "(the whole log: bin/test.log)"
+	if (failed || broken) print "(the whole log: " log_file ")"
 }
