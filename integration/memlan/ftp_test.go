@@ -345,7 +345,8 @@ func sessionToy(ctx context.Context, w *memlan.World, vip netip.AddrPort, pieces
 	return nil
 }
 
-// disturb loses one of 24 segments of control connections on each wire, and doubles one of 6. (A netstack without RACK waits for its timer each time.)
+// disturb loses one of 48 segments of control connections on each wire, and doubles one of 6. (A netstack without RACK waits for its timer each time, and for a longer one
+// each time that what it sends again is lost too.)
 func disturb() func(*tap.Frame) int {
 	var mu sync.Mutex
 	r := rand.New(rand.NewPCG(1, 2))
@@ -356,10 +357,10 @@ func disturb() func(*tap.Frame) int {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		switch n := r.IntN(24); {
+		switch n := r.IntN(48); {
 		case n == 0:
 			return 0
-		case n < 5:
+		case n < 9:
 			return 2
 		}
 		return 1
