@@ -55,9 +55,7 @@ func TestReaderDoze(t *testing.T) {
 		}
 		done <- len(frames)
 	}()
-	for tid, end := <-thread, time.Now().Add(patience); !asleep(tid) && time.Now().Before(end); {
-		runtime.Gosched()
-	}
+	awaitSleep(<-thread)
 	runtime.GC()
 	select {
 	case n := <-done:

@@ -177,9 +177,7 @@ func TestQueueLone(t *testing.T) {
 		all(1)
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			for end := time.Now().Add(patience); !asleep(reader) && time.Now().Before(end); {
-				runtime.Gosched()
-			}
+			awaitSleep(reader)
 			send(4)
 		})
 		frames, err := q.Read(time.Minute)
@@ -200,6 +198,13 @@ func TestQueueLone(t *testing.T) {
 	q.dev.signalStop()
 	if _, err := q.Read(time.Minute); !errors.Is(err, ErrClosed) {
 		t.Errorf("stopped: %v", err)
+	}
+}
+
+// awaitSleep waits, for as long as patience, until a thread of this process waits for something.
+func awaitSleep(tid int) {
+	for end := time.Now().Add(patience); !asleep(tid) && time.Now().Before(end); {
+		runtime.Gosched()
 	}
 }
 
