@@ -53,7 +53,7 @@ type Options struct {
 	// Watch is told of connections with marks; nil: nobody. No connection may then have them.
 	Watch Watcher
 
-	// Rest is called by Expire after every hundred ends or so, and while it gives memory back, with no shard locked: when many end at once, others want a CPU too. nil: nothing.
+	// Rest is called by Expire after every few hundred ends, and while it gives memory back, with no shard locked: when many end at once, others want a CPU too. nil: nothing.
 	Rest func()
 }
 
