@@ -286,6 +286,101 @@ func TestFTPSplitAnswer(t *testing.T) {
 	}
 }
 
+// What was acknowledged of a line and will not be sent again goes on with what follows: the rest of a line that does not matter, or FIN.
+func TestFTPHeldGoesOn(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, family int) {
+		w := ftpWorld(t, worldSpec{family: family})
+		d := w.dial(40000)
+		d.say(flow.Forward, "EPSV\r\n")
+		hold := func(piece string) {
+			t.Helper()
+			if v, left := d.step(in, d.segment(flow.Reply, stack.ACK, piece).Frame()); v != RepliedNAT || len(left) != 2 {
+				t.Fatalf("%q: %v, %d frames, want one and an acknowledgement", piece, v, len(left))
+			}
+			d.seq[flow.Reply] += uint32(len(piece))
+		}
+		follow := func(flags uint8, text, want string) {
+			t.Helper()
+			p, f := d.must(flow.Reply, flags, text, nil)
+			seq, _ := p.Numbers(f.Bytes())
+			if got := string(p.Payload(f.Bytes())); got != want || seq != d.next[flow.Reply] || p.TCPFlags != flags {
+				t.Fatalf("%q becomes %q, number %d, flags %#x; want %q, number %d, flags %#x", text, got, seq, p.TCPFlags, want, d.next[flow.Reply], flags)
+			}
+		}
+		hold("22")
+		follow(stack.ACK, "0 wait\r\n", "220 wait\r\n")
+		follow(stack.ACK, "0 wait\r\n", "220 wait\r\n") // the first was lost
+		d.seq[flow.Reply] += uint32(len("0 wait\r\n"))
+		d.next[flow.Reply] += uint32(len("220 wait\r\n"))
+		d.say(flow.Forward, "NOOP\r\n")
+		hold("229 (|||")
+		for range 2 {
+			follow(stack.ACK|stack.FIN, "", "229 (|||")
+		}
+		d.seq[flow.Reply]++
+		d.next[flow.Reply] += uint32(len("229 (|||") + 1)
+		d.say(flow.Forward, "QUIT\r\n")
+	})
+}
+
+// FIN that is ahead of what is missing waits for it: that may become longer.
+func TestFTPEndAhead(t *testing.T) {
+	w := ftpWorld(t, worldSpec{})
+	d := w.dial(40000)
+	d.say(flow.Forward, "PASV\r\n")
+	line := "227 (" + six(netip.AddrPortFrom(d.server(), 50000)) + ")\r\n"
+	s := d.segment(flow.Reply, stack.ACK|stack.FIN, "")
+	s.Seq += uint32(len(line))
+	v, left := d.step(in, s.Frame())
+	w.none(v, left, DropFTP)
+	d.say(flow.Reply, line)
+	p, f := d.must(flow.Reply, stack.ACK|stack.FIN, "", nil)
+	if seq, _ := p.Numbers(f.Bytes()); seq != d.next[flow.Reply] {
+		t.Errorf("FIN is numbered %d, want %d", seq, d.next[flow.Reply])
+	}
+}
+
+// When a line that came in pieces was lost on its way to the client, the piece that the server sends again first brings it, whichever that is.
+func TestFTPSplitAnswerLost(t *testing.T) {
+	w := ftpWorld(t, worldSpec{})
+	d := w.dial(40000)
+	d.say(flow.Forward, "PASV\r\n")
+	line := "227 (" + six(netip.AddrPortFrom(d.server(), 50000)) + ")\r\n"
+	want := "227 (" + six(netip.AddrPortFrom(w.spec.addr(1, 100), 50000)) + ")\r\n"
+	first := d.seq[flow.Reply]
+	for i, cut := range [][2]int{{0, 5}, {5, 9}, {9, len(line)}, {5, 9}, {0, 5}, {5, len(line)}} {
+		d.seq[flow.Reply] = first + uint32(cut[0])
+		_, left := d.step(in, d.segment(flow.Reply, stack.ACK, line[cut[0]:cut[1]]).Frame())
+		p, f := parsed(t, &left[0].frame), &left[0].frame
+		seq, _ := p.Numbers(f.Bytes())
+		text, frames := want, 1
+		if i < 2 {
+			text, frames = "", 2
+		}
+		if got := string(p.Payload(f.Bytes())); seq != d.next[flow.Reply] || got != text || len(left) != frames {
+			t.Errorf("%q becomes %q, number %d, %d frames", line[cut[0]:cut[1]], got, seq, len(left))
+		}
+	}
+	d.seq[flow.Reply] = first + uint32(len(line))
+	d.next[flow.Reply] += uint32(len(want))
+	d.say(flow.Forward, "NOOP\r\n")
+}
+
+// A server that asks whether the client is still there, by the number of a byte that is held, is answered: the client is asked by one that it has.
+func TestFTPProbeOfHeld(t *testing.T) {
+	w := ftpWorld(t, worldSpec{})
+	d := w.dial(40000)
+	d.say(flow.Forward, "PASV\r\n")
+	d.step(in, d.segment(flow.Reply, stack.ACK, "227").Frame())
+	for back := range uint32(5) {
+		p, f := d.must(flow.Reply, stack.ACK, "", func(s *packettest.Spec) { s.Seq += 3 - back })
+		want := d.next[flow.Reply] - min(back, 1)
+		if seq, _ := p.Numbers(f.Bytes()); seq != want {
+			t.Errorf("the client is asked %d in front of what it expects, want %d", d.next[flow.Reply]-seq, d.next[flow.Reply]-want)
+		}
+	}
+}
+
 // A command that comes in pieces, or with others, is understood, and passes as it is.
 func TestFTPSplitCommand(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, family int) {

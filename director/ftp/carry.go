@@ -66,11 +66,13 @@ func (t *Table) Carry(c *flow.Conn, d flow.Direction, g *Segment, now time.Durat
 		at++
 	}
 	r := &s.readers[d]
-	if len(g.Payload) == 0 || g.Damaged || g.Part {
+	if g.Damaged || g.Part || len(g.Payload) == 0 && g.Flags&stack.FIN == 0 {
 		if g.Part {
 			r.pass(at)
 		}
-		g.Seq = r.sent(g.Seq)
+		if g.Seq = r.sent(g.Seq); len(g.Payload) == 0 && g.Flags&stack.RST == 0 {
+			g.Seq = r.probe(at, g.Seq)
+		}
 		return Passes
 	}
 	if !t.read(s, c, d, at, g, now) {
@@ -101,6 +103,7 @@ func (s *session) acknowledge(d flow.Direction, g *Segment) {
 // read reads what is new in g. It reports false when nothing of g may go on.
 func (t *Table) read(s *session, c *flow.Conn, d flow.Direction, at uint32, g *Segment, now time.Duration) bool {
 	r := &s.readers[d]
+	end := at + uint32(len(g.Payload))
 	fresh, ok := r.admit(at, g.Payload)
 	if !ok {
 		return false
@@ -112,8 +115,9 @@ func (t *Table) read(s *session, c *flow.Conn, d flow.Direction, at uint32, g *S
 	t.job = job{s, c, r, now}
 	r.read(int(d), fresh, t)
 	t.job = job{}
-	if g.Flags&stack.FIN != 0 && r.next == at+uint32(len(g.Payload)) {
+	if g.Flags&stack.FIN != 0 && r.next == end {
 		r.leave()
+		return true
 	}
 	return before(at, r.next)
 }
@@ -127,10 +131,15 @@ func (t *Table) edit(r *reader, at uint32, g *Segment, room []byte) (f Fate) {
 	}
 	g.Seq = r.sent(g.Seq)
 	end := at + uint32(len(g.Payload))
-	if r.clean(at, end) {
+	owed := r.owed(at)
+	if owed == nil && r.clean(at, end) {
 		return f
 	}
-	g.Payload = r.rewrite(room[:0], at, g.Payload)
+	b := room[:0]
+	if owed != nil {
+		g.Seq, b = r.sent(owed.at), append(b, owed.text[:owed.n]...)
+	}
+	g.Payload = r.rewrite(b, at, g.Payload)
 	if e := r.opened(); e != nil && before(e.at, end) && r.heard && r.last == r.sent(e.at) {
 		g.Held, g.HeldAck, g.HeldWindow = true, e.held, r.window
 		t.stats.Acknowledged++

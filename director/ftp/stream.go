@@ -2,14 +2,15 @@ package ftp
 
 // The bytes of one direction as their sender numbers them (old), and as their receiver does (new). An edit replaces some of the old bytes; from
 // there on the numbers differ by what has become longer or shorter. Sequence numbers of what is sent are translated by sent, those that the
-// receiver acknowledges by acked and sackStart, sackEnd. Everything is a function of the number alone, so it is all the same in which pieces, in
+// receiver acknowledges by acked and sack. Everything is a function of the number alone, so it is all the same in which pieces, in
 // which order and how often data comes: a retransmission is edited as the first time.
 //
 // Held bytes. Of a line that may have to be edited, but has not come to its end, nothing goes on: its bytes have no place among the new numbers
 // yet. They are kept here, and acknowledged to the sender as soon as the receiver acknowledges all in front of them, because a sender
 // with Nagle's algorithm sends the rest of the line only then. Where the receiver has done so already it would stay silent, or answer too late and with an
 // old timestamp, which its peer takes for a slow path: so the sender is answered here. When the line is complete it goes on whole, and again
-// whenever the segment with its end comes again.
+// whenever a segment with any of it comes again: its sender has only the first that is not acknowledged sent again, until it is. Where all of a line was
+// acknowledged before it turned out not to matter, or the sender has no more to say, no byte of it comes again: then it goes in front of what follows.
 //
 // Edits are remembered until the receiver has acknowledged what they made, and longer while there is room. Where there is none the data waits: what
 // is not read is not passed on either, so its sender sends it again.
@@ -105,6 +106,26 @@ func (n *numbers) edge(new uint32, up bool) uint32 {
 	return new - d
 }
 
+// probe returns the number of a segment without bytes that is seq for the receiver. Where its sender asks by an old number at whether the receiver is still there, it
+// must be old for the receiver too, also where that has not got the held bytes.
+func (n *numbers) probe(at, seq uint32) uint32 {
+	if e := n.opened(); e != nil && !before(at, e.at) && before(at, e.held) {
+		return n.sent(e.at) - 1
+	}
+	return seq
+}
+
+// owed returns the edit that ends at old byte at, if the receiver has not acknowledged its text though its sender may take all of it for received; nil when there is none.
+func (n *numbers) owed(at uint32) *edit {
+	for i := range n.count {
+		e := &n.edits[i]
+		if e.end == at && e.held == at && !e.open && (!n.heard || before(n.last, n.sent(e.at)+uint32(e.n))) {
+			return e
+		}
+	}
+	return nil
+}
+
 // hear notes what the receiver has acknowledged.
 func (n *numbers) hear(ack uint32, window uint16) {
 	if !n.heard || !before(ack, n.last) {
@@ -153,7 +174,7 @@ func (n *numbers) clean(at, end uint32) bool {
 	return true
 }
 
-// rewrite appends to b what becomes of payload, whose first byte is at: the new bytes from sent(at) on.
+// rewrite appends to b what becomes of payload, whose first byte is at: the new bytes from sent(at) on. A text that any of it belongs to comes whole.
 func (n *numbers) rewrite(b []byte, at uint32, payload []byte) []byte {
 	end := at + uint32(len(payload))
 	for i := range n.count {
@@ -168,10 +189,13 @@ func (n *numbers) rewrite(b []byte, at uint32, payload []byte) []byte {
 			b = append(b, payload[:e.at-at]...)
 			payload = payload[e.at-at:]
 		}
-		if before(end, e.end) || e.open {
+		if e.open {
 			return b // the text begins there, and comes with the end of the line
 		}
 		b = append(b, e.text[:e.n]...)
+		if !before(e.end, end) {
+			return b
+		}
 		payload = payload[uint32(len(payload))-(end-e.end):]
 		at = e.end
 	}

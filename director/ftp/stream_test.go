@@ -106,6 +106,11 @@ func TestRewriteInPieces(t *testing.T) {
 	for from := range len(old) {
 		for to := from + 1; to <= len(old); to++ {
 			a, b := n.sent(uint32(from)), n.sent(uint32(to))
+			for i := range n.count {
+				if e := &n.edits[i]; before(e.at, uint32(to)) && before(uint32(to), e.end) {
+					b += uint32(e.n) // all of a text of which the piece has some
+				}
+			}
 			got := n.rewrite(nil, uint32(from), old[from:to])
 			if !bytes.Equal(got, want[a:b]) {
 				t.Errorf("%d to %d is %q, want %q", from, to, got, want[a:b])
