@@ -103,7 +103,7 @@ func (w *worker) control(f *tap.Frame, d flow.Direction, iface uint16) (Verdict,
 	payload := p.Payload(b)
 	n, at := p.SACKs(b, &h.edges)
 	*g = ftp.Segment{Seq: seq, Ack: ack, Flags: p.TCPFlags, SACKs: h.edges[:n], Payload: payload, Window: p.Window(b), Part: p.Fragment}
-	g.Damaged = len(payload) > 0 && !stack.ChecksumOK(f, p)
+	g.Damaged = !stack.ChecksumOK(f, p)
 	if need := ftp.Room(g); len(h.room) < need {
 		h.room = make([]byte, need)
 	}

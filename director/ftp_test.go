@@ -431,6 +431,18 @@ func TestFTPDamaged(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	d.say(flow.Forward, "NOOP, in its place\r\n")
+	d.say(flow.Forward, "PASV\r\n")
+	for i, s := range []packettest.Spec{d.segment(flow.Forward, stack.ACK, ""), d.segment(flow.Reply, stack.ACK|stack.FIN, "")} {
+		s.Ack += 1000
+		f := s.Frame()
+		f.Bytes()[f.Len()-5] ^= 1 // of the window
+		k = w.worker(i)
+		k.one(&f)
+		k.flush()
+	}
+	if _, left := d.step(in, d.segment(flow.Reply, stack.ACK, "227").Frame()); len(left) != 2 {
+		t.Errorf("a held piece is not acknowledged: %d frames", len(left))
+	}
 }
 
 // Addresses that are not their sender's, answers that nobody asked for and what is no address are not followed, and pass as they are.
