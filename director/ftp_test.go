@@ -586,6 +586,22 @@ func TestFTPWithTLS(t *testing.T) {
 	if s := w.ftp.Stats(); s.Expectations != 0 || s.Encrypted != 1 || s.PassiveExpected != 0 {
 		t.Errorf("%+v", s)
 	}
+	d.must(flow.Reply, stack.ACK, "what is missing in front of it cannot change", func(s *packettest.Spec) { s.Seq += 10 })
+}
+
+// The consent is read in pieces too, when no answer is held that an address is in.
+func TestFTPWithTLSSplit(t *testing.T) {
+	w := ftpWorld(t, worldSpec{})
+	d := w.dial(40000)
+	d.say(flow.Forward, "AUTH TLS\r\n")
+	for _, piece := range []string{"2", "34 go", " ahead\r\n"} {
+		if got := d.say(flow.Reply, piece); got != piece {
+			t.Errorf("%q became %q", piece, got)
+		}
+	}
+	if s := w.ftp.Stats(); s.Encrypted != 1 {
+		t.Errorf("%+v", s)
+	}
 }
 
 // What grows beyond the way out is answered, with the size that would fit.

@@ -104,13 +104,15 @@ func (s *session) acknowledge(d flow.Direction, g *Segment) {
 func (t *Table) read(s *session, c *flow.Conn, d flow.Direction, at uint32, g *Segment, now time.Duration) bool {
 	r := &s.readers[d]
 	end := at + uint32(len(g.Payload))
+	if s.tls {
+		if before(r.next, end) {
+			r.next = end
+		}
+		return true
+	}
 	fresh, ok := r.admit(at, g.Payload)
 	if !ok {
 		return false
-	}
-	if s.tls {
-		r.next += uint32(len(fresh))
-		return true
 	}
 	t.job = job{s, c, r, now}
 	r.read(int(d), fresh, t)
@@ -246,11 +248,13 @@ func (t *Table) rewritePassive(v verb, e *endpoint, k key) bool {
 
 // partly holds what may have to be edited: answers that somebody waits for.
 func (t *Table) partly(d int) partly {
-	switch {
+	switch s := t.job.s; {
 	case d == int(flow.Forward):
 		return goesOn
-	case t.job.s.asked > 0:
+	case s.asked > 0:
 		return isHeld
+	case s.auth:
+		return goesOn
 	}
 	return ignored
 }
