@@ -295,15 +295,16 @@ func tryToyFTP(t *testing.T, s integration.Spec, pieces int, lossy bool) {
 	for i, h := range plan.Servers {
 		toyServer(t, w.Host(i), netip.AddrPortFrom(h.Listen.Addr(), 21), pieces, content)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), 16*timeout)
+	defer cancel()
+	ends := []*toyEnd{dialToy(ctx, t, w, vip, pieces), dialToy(ctx, t, w, vip, pieces)}
 	if lossy {
 		w.Disturb(disturb())
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 16*timeout)
-	defer cancel()
 	var all sync.WaitGroup
-	for range 2 {
+	for _, e := range ends {
 		all.Go(func() {
-			if err := sessionToy(ctx, w, vip, pieces, content); err != nil {
+			if err := sessionToy(ctx, w, e, vip.Addr(), content); err != nil {
 				t.Error(err)
 			}
 		})
@@ -314,26 +315,30 @@ func tryToyFTP(t *testing.T, s integration.Spec, pieces int, lossy bool) {
 	}
 }
 
-// sessionToy opens a control connection and fetches the content by every command that works, twice.
-func sessionToy(ctx context.Context, w *memlan.World, vip netip.AddrPort, pieces int, content []byte) error {
+// dialToy opens a control connection, up to its greeting; it is closed when ctx ends.
+func dialToy(ctx context.Context, t *testing.T, w *memlan.World, vip netip.AddrPort, pieces int) *toyEnd {
 	c, err := w.Client().Dial(ctx, "tcp", vip)
 	if err != nil {
-		return err
+		t.Fatal(err)
 	}
-	defer c.Close()
-	stop := context.AfterFunc(ctx, func() { c.Close() })
-	defer stop()
+	context.AfterFunc(ctx, func() { c.Close() })
 	e := newToyEnd(w.Client(), c, pieces)
 	if _, err := e.expectLine("220"); err != nil {
-		return err
+		t.Fatal(err)
 	}
+	return e
+}
+
+// sessionToy fetches the content by every command that works, twice, and closes the control connection.
+func sessionToy(ctx context.Context, w *memlan.World, e *toyEnd, vip netip.Addr, content []byte) error {
+	defer e.conn.Close()
 	for range 2 {
 		for _, verb := range []string{"PASV", "EPSV", "PORT", "EPRT"} {
 			only4, active := verb == "PASV" || verb == "PORT", verb == "PORT" || verb == "EPRT"
-			if only4 && !vip.Addr().Is4() || active && w.Plan.Spec.Method == "fullnat" {
+			if only4 && !vip.Is4() || active && w.Plan.Spec.Method == "fullnat" {
 				continue
 			}
-			got, err := fetchToy(ctx, e, verb, vip.Addr(), w.Plan.Client.Addr())
+			got, err := fetchToy(ctx, e, verb, vip, w.Plan.Client.Addr())
 			if err != nil {
 				return fmt.Errorf("%s: %w", verb, err)
 			}
@@ -345,8 +350,8 @@ func sessionToy(ctx context.Context, w *memlan.World, vip netip.AddrPort, pieces
 	return nil
 }
 
-// disturb loses one of 48 segments of control connections on each wire, and doubles one of 6. (A netstack without RACK waits for its timer each time, and for a longer one
-// each time that what it sends again is lost too.)
+// disturb loses one of 24 segments of control connections on each wire, and doubles one of 6. It is for connections that are open: where SYN, its answer or the answer
+// to that are lost, a netstack measures round trips of seconds, and waits three times as long for what is lost later, with a director or without.
 func disturb() func(*tap.Frame) int {
 	var mu sync.Mutex
 	r := rand.New(rand.NewPCG(1, 2))
@@ -357,10 +362,10 @@ func disturb() func(*tap.Frame) int {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		switch n := r.IntN(48); {
+		switch n := r.IntN(24); {
 		case n == 0:
 			return 0
-		case n < 9:
+		case n < 5:
 			return 2
 		}
 		return 1
