@@ -29,15 +29,20 @@ func knownPaths(tb testing.TB, conns int) (paths []path) {
 			name           string
 			spec           worldSpec
 			forward, reply Verdict // no reply: 0
+			partial        bool    // as kernels of this host send them, checksums to be completed
+			segment        int     // 0: no superpackets
 		}{
-			{"nat/ipv%d/", worldSpec{}, ForwardedNAT, RepliedNAT},
-			{"nat/ipv%d sctp/", worldSpec{proto: "sctp"}, ForwardedNAT, RepliedNAT},
-			{"dr/ipv%d/", worldSpec{method: "dr"}, ForwardedDR, 0},
-			{"tun/ipv%d/", worldSpec{method: "tun"}, ForwardedTUN, 0},
-			{"fullnat/ipv%d/", worldSpec{method: "fullnat"}, ForwardedFullNAT, RepliedFullNAT},
-			{"fullnat/ipv%d with toa/", worldSpec{method: "fullnat", service: "toa = true"}, ForwardedFullNAT, 0},
-			{"fullnat/ipv%d across/", worldSpec{method: "fullnat", outer: 10 - family}, ForwardedFullNAT, RepliedFullNAT},
-			{"fullnat/ipv%d across with toa/", worldSpec{method: "fullnat", outer: 10 - family, service: "toa = true"}, ForwardedFullNAT, 0},
+			{"nat/ipv%d/", worldSpec{}, ForwardedNAT, RepliedNAT, false, 0},
+			{"nat/ipv%d partial/", worldSpec{}, ForwardedNAT, RepliedNAT, true, 0},
+			{"nat/ipv%d super/", worldSpec{}, ForwardedNAT, RepliedNAT, true, 1000},
+			{"nat/ipv%d sctp/", worldSpec{proto: "sctp"}, ForwardedNAT, RepliedNAT, false, 0},
+			{"dr/ipv%d/", worldSpec{method: "dr"}, ForwardedDR, 0, false, 0},
+			{"dr/ipv%d partial/", worldSpec{method: "dr"}, ForwardedDR, 0, true, 0},
+			{"tun/ipv%d/", worldSpec{method: "tun"}, ForwardedTUN, 0, false, 0},
+			{"fullnat/ipv%d/", worldSpec{method: "fullnat"}, ForwardedFullNAT, RepliedFullNAT, false, 0},
+			{"fullnat/ipv%d with toa/", worldSpec{method: "fullnat", service: "toa = true"}, ForwardedFullNAT, 0, false, 0},
+			{"fullnat/ipv%d across/", worldSpec{method: "fullnat", outer: 10 - family}, ForwardedFullNAT, RepliedFullNAT, false, 0},
+			{"fullnat/ipv%d across with toa/", worldSpec{method: "fullnat", outer: 10 - family, service: "toa = true"}, ForwardedFullNAT, 0, false, 0},
 		} {
 			p.spec.family = family
 			w := newWorld(tb, p.spec)
@@ -46,6 +51,9 @@ func knownPaths(tb testing.TB, conns int) (paths []path) {
 			reply := path{name + "reply", w, in, nil, p.reply}
 			for i := range conns {
 				to, from := w.connected(40000+uint16(i), p.reply != 0)
+				for _, s := range []*packettest.Spec{&to, &from} {
+					s.Partial, s.GSOSize, s.Payload = p.partial, p.segment, make([]byte, 4*p.segment)
+				}
 				forward.frames, reply.frames = append(forward.frames, to.Frame()), append(reply.frames, from.Frame())
 			}
 			if paths = append(paths, forward); p.reply != 0 {

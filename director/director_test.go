@@ -259,7 +259,7 @@ func TestVerdictsAddUp(t *testing.T) {
 	w := newWorld(t, worldSpec{})
 	k := w.worker(ext)
 	bad := w.toVIPSpec(stack.ACK)
-	bad.Partial = true // not for a row, which knows no forwarders
+	bad.IPOptions = []byte{1, 1, 1, 0} // not for a row, which knows no forwarders
 	frames := []tap.Frame{w.toVIP(stack.SYN), bad.Frame(), {}, w.toVIP(stack.RST), tap.NewFrame(tap.Header{}, make([]byte, 60))}
 	good := forwarders
 	forwarders[0] = func(w *worker, f *tap.Frame) Verdict {

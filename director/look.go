@@ -30,7 +30,7 @@ type likeness uint8
 const (
 	other likeness = iota
 	same           // the tuple
-	alike          // all that Rewrite does not touch: also MACs, interface, TTL; nothing is to be completed or cut
+	alike          // all that Rewrite does not touch: also MACs, interface, TTL
 )
 
 // lookAll looks at frames, from w.looked on.

@@ -37,7 +37,7 @@ type recent struct {
 	traffic *traffic // of it
 	row     row
 
-	_ [16]byte // to whole cache lines
+	_ [8]byte // to whole cache lines
 }
 
 func (r *recents) init() { r.all = new([1 << recentBits]recent) }
@@ -68,7 +68,7 @@ func (r *recents) drop(e *recent) {
 // again carries a frame whose connection is remembered, and begins a row by it; false when it has to go the long way.
 func (w *worker) again(f *tap.Frame, l *look) bool {
 	r := l.of
-	if r.serial != l.serial || l.p.L3Len > r.row.mtu {
+	if r.serial != l.serial || !r.row.fitsOne(f, l.p.L3Len) && !r.row.fits(f, l.p.L3Len) {
 		return false
 	}
 	if r.row.dir == flow.Forward {

@@ -59,7 +59,7 @@ func TestRecentAgainstTwin(t *testing.T) {
 		spec  worldSpec
 		trunk bool
 	}{
-		{"nat", worldSpec{unknown: true}, false}, {"dr", worldSpec{method: "dr", unknown: true}, false}, {"udp", worldSpec{proto: "udp", unknown: true}, false},
+		{"nat", worldSpec{unknown: true}, false}, {"dr", worldSpec{method: "dr", unknown: true}, false}, {"udp", worldSpec{proto: "udp", unknown: true}, false}, {"no offload", worldSpec{unknown: true, plain: true}, false},
 		{"tun", worldSpec{method: "tun", unknown: true}, false}, {"trunk", worldSpec{unknown: true}, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -117,7 +117,7 @@ func (w *world) turns(rng *rand.Rand, iface int) (batch []tap.Frame) {
 			s.MF = s.Dst.Addr().Is4() && s.Proto == stack.ProtoTCP
 		}
 		s.Payload = make([]byte, 8*rng.IntN(190))
-		batch = append(batch, s.Frame())
+		batch = append(batch, marked(rng, s).Frame())
 	}
 	return batch
 }

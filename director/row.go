@@ -18,6 +18,8 @@ type row struct {
 	verdict Verdict
 	dir     flow.Direction
 	mtu     uint32
+	headers uint32        // bytes from L3 to the payload
+	never   uint8         // the flags of virtio headers that the way out does not carry
 	mac     stack.MACWord // where to
 	out     *out
 	tallied *tallied
@@ -25,13 +27,29 @@ type row struct {
 }
 
 // takes reports whether the packet behind those of the streak follows them.
-func (r *row) takes(l *look) bool {
-	return l.like == alike && r.event == uint16(l.p.Event) && l.p.L3Len <= r.mtu
+func (r *row) takes(f *tap.Frame, l *look) bool {
+	return l.like == alike && r.event == uint16(l.p.Event) && r.fits(f, l.p.L3Len)
+}
+
+// takesOne is takes, without a call, for what is no superpacket; of those it reports false.
+func (r *row) takesOne(f *tap.Frame, l *look) bool {
+	return l.like == alike && r.event == uint16(l.p.Event) && r.fitsOne(f, l.p.L3Len)
+}
+
+// fits reports whether the way out carries a packet of n bytes of L3 as it is.
+func (r *row) fits(f *tap.Frame, n uint32) bool {
+	h := f.Header
+	return (n <= r.mtu || h.Super() && r.headers+uint32(h.GSOSize) <= r.mtu) && r.out.offload.Carries(h)
+}
+
+// fitsOne is fits as takesOne is takes.
+func (r *row) fitsOne(f *tap.Frame, n uint32) bool {
+	return n <= r.mtu && f.Header.GSOType|f.Header.Flags&r.never == 0
 }
 
 // carry carries a packet that fits.
 func (r *row) carry(f *tap.Frame, o *stack.Own) {
-	r.edit.Apply(f.Bytes(), o.NoCsum)
+	r.edit.Apply(f, o.NoCsum)
 	r.tallied.add(r.dir, o.L3Len)
 	r.out.batch = append(r.out.batch, f)
 }
@@ -42,7 +60,7 @@ func (w *worker) carryRow(frames []tap.Frame) {
 	for i := w.next; i < len(frames); i++ {
 		w.next = i
 		f, l := &frames[i], &w.looks[i&(tap.Batch-1)]
-		if !r.takes(l) {
+		if !r.takesOne(f, l) && !r.takes(f, l) {
 			return
 		}
 		r.carry(f, &l.p.Own)
@@ -56,10 +74,10 @@ func (w *worker) beginRow(f *tap.Frame, d flow.Direction) bool {
 	r, p := &w.ownRow, w.p
 	w.row = r
 	r.event, r.tried, r.usable = noEvent, false, false
-	if p.TTL <= 1 || !p.Simple(&f.Header) {
+	if p.TTL <= 1 || !p.Simple() {
 		return false
 	}
-	if w.makeRow(d); !r.usable || p.L3Len > r.mtu {
+	if w.makeRow(d); !r.usable || !r.fits(f, p.L3Len) {
 		return false
 	}
 	w.noteRecent(f)
@@ -87,6 +105,10 @@ func (w *worker) makeRow(d flow.Direction) {
 	}
 	i := &v.ifaces[iface]
 	r.usable, r.mtu, r.mac, r.out, r.tallied = true, i.mtu, mac, &w.outs[iface], w.tally.place(s.id, &s.traffic)
+	r.headers, r.never = uint32(p.L4+p.L4Len-p.L3), 0
+	if !r.out.offload.Csum {
+		r.never = tap.FlagNeedsCsum
+	}
 	r.edit.Begin(p, mac, i.mac)
 	switch {
 	case m == flow.DR:

@@ -11,6 +11,7 @@ import (
 
 	"tapdirector/director/flow"
 	"tapdirector/stack"
+	"tapdirector/stack/packettest"
 	"tapdirector/tap"
 )
 
@@ -47,7 +48,7 @@ func (tw *twins) compare(t *testing.T, iface int, batch []tap.Frame) {
 		if k.streak.on && k.streak.event != noEvent {
 			tw.went++
 		}
-		if k.streak.on && k.row.takes(&k.looks[i]) {
+		if k.streak.on && k.row.takes(&read[i], &k.looks[i]) {
 			tw.inRow++
 		}
 		if k.streak.on && k.looks[i].of != nil {
@@ -62,7 +63,7 @@ func (tw *twins) compare(t *testing.T, iface int, batch []tap.Frame) {
 // Batches with rows of packets of one connection.
 func TestStreakAgainstTwin(t *testing.T) {
 	for _, spec := range []worldSpec{
-		{}, {method: "dr"}, {proto: "udp"}, {method: "tun"}, {service: "idle = \"reset\""}, {ext: `reply = "route"`}, {service: "persistence_timeout = \"5m\""},
+		{}, {method: "dr"}, {proto: "udp"}, {plain: true}, {method: "tun"}, {service: "idle = \"reset\""}, {ext: `reply = "route"`}, {service: "persistence_timeout = \"5m\""},
 	} {
 		bothFamilies(t, func(t *testing.T, family int) {
 			spec.family = family
@@ -76,6 +77,33 @@ func TestStreakAgainstTwin(t *testing.T) {
 				t.Errorf("of packets in a row there were %d, of such that are alike %d", tw.went, tw.inRow)
 			}
 		})
+	}
+}
+
+// What fits as one packet fits; a superpacket does if the device can cut it to packets that do.
+func TestRowFits(t *testing.T) {
+	partial, super := tap.Header{Flags: tap.FlagNeedsCsum}, tap.Header{Flags: tap.FlagNeedsCsum, GSOType: tap.GSOTCPv4, GSOSize: 1448}
+	csum, tso := tap.Offload{Csum: true}, tap.Offload{Csum: true, TSO4: true}
+	for _, tc := range []struct {
+		h         tap.Header
+		o         tap.Offload
+		n         uint32
+		one, fits bool
+	}{
+		{tap.Header{}, tap.Offload{}, 1500, true, true}, {tap.Header{}, tso, 1501, false, false},
+		{partial, tap.Offload{}, 1500, false, false}, {partial, csum, 1500, true, true}, {partial, tso, 1501, false, false},
+		{super, csum, 1000, false, false}, {super, tso, 1000, false, true}, {super, tso, 60000, false, true},
+		{tap.Header{GSOType: tap.GSOTCPv4, GSOSize: 1449}, tso, 60000, false, false},
+	} {
+		w := newWorld(t, worldSpec{})
+		w.workers[ext].outs[in].offload = tc.o
+		w.step(ext, w.toVIP(stack.SYN))
+		w.step(ext, w.toVIP(stack.ACK))
+		r, f := w.workers[ext].row, tap.NewFrame(tc.h, nil)
+		r.headers = 52
+		if one, fits := r.fitsOne(&f, tc.n), r.fits(&f, tc.n); one != tc.one || fits != tc.fits {
+			t.Errorf("%+v, %d bytes, %+v: as one packet %v, at all %v", tc.h, tc.n, tc.o, one, fits)
+		}
 	}
 }
 
@@ -132,10 +160,23 @@ func (w *world) randomBatch(rng *rand.Rand) (iface int, batch []tap.Frame) {
 		s.TTL = []uint8{64, 64, 64, 1}[rng.IntN(4)]
 		for range 1 + rng.IntN(5) {
 			s.Payload = make([]byte, rng.IntN(8)*rng.IntN(300))
-			batch = append(batch, s.Frame())
+			batch = append(batch, marked(rng, s).Frame())
 		}
 	}
 	return iface, batch
+}
+
+// marked is s as it comes: with a full checksum, or with one to be completed, or as a superpacket, of segments that may be too large.
+func marked(rng *rand.Rand, s packettest.Spec) packettest.Spec {
+	if s.MF || rng.IntN(2) == 0 {
+		return s
+	}
+	s.Partial = true
+	if rng.IntN(2) == 0 && s.Flags&(stack.SYN|stack.RST) == 0 {
+		s.GSOSize = 100 + 1400*rng.IntN(2)
+		s.Payload = make([]byte, 1000+rng.IntN(3000))
+	}
+	return s
 }
 
 // opening is the first packets of those that randomBatch has.
@@ -181,7 +222,7 @@ func (w *world) carried(iface int, v Verdict) (_ Verdict, left []sent) {
 }
 
 func sameFrame(a, b sent) bool {
-	return a.iface == b.iface && bytes.Equal(a.frame.Bytes(), b.frame.Bytes())
+	return a.iface == b.iface && a.frame.Header == b.frame.Header && bytes.Equal(a.frame.Bytes(), b.frame.Bytes())
 }
 
 // connections lists all there are, in order.

@@ -120,7 +120,7 @@ func (w *worker) steps(frames []tap.Frame) {
 	}
 	for w.next < len(frames) {
 		l := &w.looks[w.next&(tap.Batch-1)]
-		if w.streak.on && w.row.takes(l) {
+		if w.streak.on && w.row.takes(&frames[w.next], l) {
 			w.carryRow(frames)
 			continue
 		}
@@ -164,7 +164,7 @@ func (w *worker) step(f *tap.Frame, l *look) Verdict {
 	w.l, w.p, w.in = l, p, l.in
 	if w.streak.on {
 		if l.like != other && w.goesOn(f, l) {
-			if w.row.takes(l) {
+			if w.row.takes(f, l) {
 				w.row.carry(f, &p.Own)
 				return w.row.verdict
 			}

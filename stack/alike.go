@@ -14,9 +14,10 @@ import (
 //
 //	same       MACs, EtherType; version, header length, TOS, flags and fragment offset, TTL, protocol, addresses (IPv6: version, class, flow label, next header,
 //	           hop limit, addresses); ports, length of the TCP header
-//	looked at  total length, IPv4 checksum; TCP flags; UDP length and checksum
+//	looked at  total length, IPv4 checksum; TCP flags; UDP length and checksum; the virtio header, as checkOffload does: that there is something to complete or to cut, as
+//	           nearly always in frames of this host's own kernel, makes no difference to who is alike
 //
-// Anything out of the ordinary is left to Parse: what is not TCP or UDP, options of IP and extension headers, fragments, and frames with something to complete or to cut.
+// Anything out of the ordinary is left to Parse: what is not TCP or UDP, options of IP and extension headers, fragments.
 
 // Offsets of the L4 header in frames without IP options or extension headers.
 const (
@@ -57,7 +58,7 @@ func Alike(f *tap.Frame, was []byte, o *Own) bool {
 		return false
 	}
 	first := le64(h[8:])
-	if le32(h[26:]) != le32(g[26:]) || first != le64(g[8:]) || le64(h[:]) != le64(g[:]) || !unmarked(&f.Header) {
+	if le32(h[26:]) != le32(g[26:]) || first != le64(g[8:]) || le64(h[:]) != le64(g[:]) {
 		return false
 	}
 	end := 0
@@ -66,7 +67,7 @@ func Alike(f *tap.Frame, was []byte, o *Own) bool {
 	} else if first>>32&firstMask6 == firstIPv6 && len(b) >= alikeLenOf6 && len(was) >= alikeLenOf6 {
 		end = o.alikeIPv6((*[alikeLenOf6]byte)(b), (*[alikeLenOf6]byte)(was), len(b))
 	}
-	if end == 0 {
+	if end == 0 || !unmarked(&f.Header) && (int(f.Header.HdrLen) > len(b) || !o.marked(&f.Header, b[:end])) {
 		return false
 	}
 	o.L3Len = uint32(end - tap.EthernetLen)
@@ -121,6 +122,31 @@ func (o *Own) alikeUDP(l4 *[udpLen]byte, end, off int) int {
 	}
 	o.TCPFlags, o.Event, o.NoCsum, o.First = 0, 0, binary.BigEndian.Uint16(l4[udpCsumOff:]) == 0, false
 	return end
+}
+
+// marked looks at a virtio header that says something, as checkOffload and parseUDP do; b is the frame up to the end of its packet. It reports false when that does not fit.
+func (o *Own) marked(h *tap.Header, b []byte) bool {
+	l4, proto, tso := plainL4, b[tap.EthernetLen+9], uint8(tap.GSOTCPv4)
+	if b[12] != etherIPv4>>8 {
+		l4, proto, tso = plainL4of6, b[tap.EthernetLen+6], tap.GSOTCPv6
+	}
+	if h.Plain() {
+		return true
+	}
+	csum, fits := uint16(tcpCsumOff), h.GSOType&^tap.GSOECN == tso && o.TCPFlags&(SYN|RST) == 0
+	if proto == ProtoUDP {
+		if int(binary.BigEndian.Uint16(b[l4+4:])) != len(b)-l4 {
+			return false
+		}
+		csum, fits = udpCsumOff, h.GSOType == tap.GSOUDPL4
+	}
+	if h.Partial() {
+		if int(h.CsumStart) != l4 || h.CsumOffset != csum {
+			return false
+		}
+		o.NoCsum = false
+	}
+	return !h.Super() || fits && h.GSOSize != 0
 }
 
 // HeadersLen is so many bytes of a frame as Alike compares.

@@ -11,16 +11,19 @@ import (
 // A frame that is alike the one before is what Parse says of it; so is one in which any byte, or any field of the virtio header, was changed.
 func TestAlikeIsParse(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
-	taken := map[bool]int{}
+	taken, supers := map[bool]int{}, 0
 	for range 100_000 {
 		s := randomSpec(r)
-		s.Partial, s.GSOSize = false, 0
 		before := s.Frame()
 		var q Packet
 		if Parse(&before, &q) != ReasonNone {
 			continue
 		}
 		s.Payload, s.Seq, s.Flags = make([]byte, r.IntN(100)), r.Uint32(), uint8(r.Uint32())
+		s.Partial, s.GSOSize = false, 0
+		if ports := s.Proto == ProtoTCP || s.Proto == ProtoUDP; ports && !s.MF && s.FragOffset == 0 && !s.NoCsum && r.IntN(2) == 0 {
+			s.Partial, s.GSOSize = true, max(0, r.IntN(40)-20)
+		}
 		f := s.Frame()
 		if r.IntN(4) == 0 {
 			f = tap.NewFrame(f.Header, append(f.Bytes(), make([]byte, r.IntN(20))...))
@@ -30,13 +33,21 @@ func TestAlikeIsParse(t *testing.T) {
 			b := f.Bytes()
 			b[r.IntN(min(len(b), 80))] ^= 1 << r.IntN(8)
 		case 1:
-			f.Header = tap.Header{Flags: uint8(r.IntN(4)), GSOType: uint8(r.IntN(6) / 5), HdrLen: uint16(r.IntN(100))}
+			f.Header = randomHeader(r, f.Header)
+		case 2:
+			var p Packet
+			if g := f.Clone(); Parse(&g, &p) == ReasonNone && p.csum != 0 { // a sum of 0, which with UDP means that there is none unless it is partial
+				f.Bytes()[p.csum], f.Bytes()[p.csum+1] = 0, 0
+			}
 		}
 		twin, was := f.Clone(), f.Clone()
 		var p, want Packet
 		p = q
 		ok := Alike(&f, before.Bytes(), &p.Own)
 		taken[ok]++
+		if ok && f.Header.Super() {
+			supers++
+		}
 		if !ok {
 			if !bytes.Equal(f.Bytes(), was.Bytes()) || f.Header != was.Header {
 				t.Fatalf("%+v: refused, and edited", s)
@@ -50,9 +61,30 @@ func TestAlikeIsParse(t *testing.T) {
 			t.Fatalf("%+v\nalike %+v\nParse %+v %v", s, p, want, reason)
 		}
 	}
-	if taken[true] < 5_000 || taken[false] < 5_000 {
-		t.Errorf("taken or not: %v", taken)
+	if taken[true] < 5_000 || taken[false] < 5_000 || supers < 1_000 {
+		t.Errorf("taken or not: %v, of superpackets %d", taken, supers)
 	}
+}
+
+// randomHeader returns h with a field changed, or one that has nothing to do with it.
+func randomHeader(r *rand.Rand, h tap.Header) tap.Header {
+	switch r.IntN(7) {
+	case 0:
+		h.Flags ^= 1 << r.IntN(8)
+	case 1:
+		h.GSOType ^= []uint8{tap.GSOTCPv4, tap.GSOTCPv6, tap.GSOUDPL4, tap.GSOUDP, tap.GSOECN, 2}[r.IntN(6)]
+	case 2:
+		h.GSOSize = uint16(r.IntN(2))
+	case 3:
+		h.CsumStart += uint16(r.IntN(3)) - 1
+	case 4:
+		h.CsumOffset += uint16(r.IntN(3)) - 1
+	case 5:
+		h.HdrLen = uint16(r.IntN(100))
+	default:
+		h = tap.Header{Flags: uint8(r.IntN(4)), GSOType: uint8(r.IntN(6) / 5), HdrLen: uint16(r.IntN(100))}
+	}
+	return h
 }
 
 // parseSimple is parseIPv4 for what it takes: with a length of headers in its virtio header a frame is none of its.
@@ -85,10 +117,9 @@ func TestRewriteIsSetEnds(t *testing.T) {
 	done := 0
 	for range 100_000 {
 		s := randomSpec(r)
-		s.Partial, s.GSOSize = false, 0
 		f := s.Frame()
 		p := mustParse(t, &f)
-		if !p.Simple(&f.Header) || p.TTL == 0 {
+		if !p.Simple() || p.TTL == 0 {
 			continue
 		}
 		to, a := p.Tuple, randomEnd(r, s.Dst.Addr().Is6())
@@ -110,9 +141,9 @@ func TestRewriteIsSetEnds(t *testing.T) {
 			edit.SetEnds(&p, &to)
 		}
 		twin, q := f.Clone(), p
-		edit.Apply(f.Bytes(), p.NoCsum)
+		edit.Apply(&f, p.NoCsum)
 		SetMACs(twin.Bytes(), dst, src)
-		q.SetEnds(twin.Bytes(), false, &to)
+		q.SetEnds(twin.Bytes(), f.Header.Partial(), &to)
 		q.DecTTL(twin.Bytes())
 		if !bytes.Equal(f.Bytes(), twin.Bytes()) {
 			t.Fatalf("%+v to %+v\n got %x\nwant %x", s, to, f.Bytes(), twin.Bytes())

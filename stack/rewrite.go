@@ -20,6 +20,7 @@ type Rewrite struct {
 	six      bool
 	csum     uint16 // offset of the checksum of L4
 	ip, l4   uint32 // folded deltas
+	partial  uint16 // the same of an L4 checksum that is to be completed
 }
 
 // ttlDelta is what one less in the upper half of a word does to a sum: ~m + m - 0x0100.
@@ -52,14 +53,15 @@ func (r *Rewrite) SetEnds(p *Packet, to *Tuple) {
 // setEnds notes that the ends are edited, the addresses by d.
 func (r *Rewrite) setEnds(p *Packet, d delta) {
 	r.ends, r.udp, r.csum = true, p.Proto == ProtoUDP, p.csum
-	r.ip = uint32(fold(uint64(d) + ttlDelta))
+	r.ip, r.partial = uint32(fold(uint64(d)+ttlDelta)), fold(uint64(d))
 	r.l4 = uint32(fold(uint64(d + delta(^p.ports()) + delta(r.ports()))))
 }
 
 func (r *Rewrite) ports() uint32 { return uint32(r.srcPort)<<16 | uint32(r.dstPort) }
 
-// Apply edits the frame b; noCsum is that packet's.
-func (r *Rewrite) Apply(b []byte, noCsum bool) {
+// Apply edits f; noCsum is its packet's.
+func (r *Rewrite) Apply(f *tap.Frame, noCsum bool) {
+	b := f.Bytes()
 	h := b[:plainL4+4]
 	binary.LittleEndian.PutUint64(h, r.macs)
 	binary.LittleEndian.PutUint32(h[8:], r.mac)
@@ -72,6 +74,10 @@ func (r *Rewrite) Apply(b []byte, noCsum bool) {
 		return
 	}
 	field := b[r.csum:][:2]
+	if f.Header.Partial() {
+		binary.BigEndian.PutUint16(field, patchPartial(binary.BigEndian.Uint16(field), delta(r.partial)))
+		return
+	}
 	sum := patchFolded(uint32(binary.BigEndian.Uint16(field)), r.l4)
 	if sum == 0 && r.udp {
 		sum = 0xffff

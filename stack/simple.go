@@ -47,12 +47,11 @@ func (p *Packet) parseSimple(f *tap.Frame, h *[alikeLen]byte, n int) bool {
 	return true
 }
 
-// Simple reports whether a packet, in a frame with header h, is TCP or UDP behind an IP header without options or extensions, no fragment, with nothing to complete or to
-// cut: one that Alike and Rewrite take.
-func (p *Packet) Simple(h *tap.Header) bool {
+// Simple reports whether a packet is TCP or UDP behind an IP header without options or extensions, and no fragment: one that Alike and Rewrite take.
+func (p *Packet) Simple() bool {
 	l4 := uint16(plainL4)
 	if p.Kind == KindIPv6 {
 		l4 = plainL4of6
 	}
-	return p.L4 == l4 && p.csum != 0 && p.HasPorts && !p.Fragment && unmarked(h)
+	return p.L4 == l4 && p.csum != 0 && p.HasPorts && !p.Fragment
 }
