@@ -239,14 +239,15 @@ func TestOptions(t *testing.T) {
 		{"", func(o *options) bool { return len(o.peers) == len(peers) && len(o.figures) == len(figures) }},
 		{"-peers dr,wire", func(o *options) bool { return slices.Equal(peerKeys(o.peers), []string{"wire", "dr"}) }},
 		{"-peers haproxy", func(o *options) bool { return len(o.peers) == 1 && o.peers[0].TCPOnly }},
-		{"-peers nat,nat@old -versus /builds/old", func(o *options) bool { return slices.Equal(peerKeys(o.peers), []string{"nat", "nat@old"}) }},
+		{"-peers nat,nat@sh -versus /bin/sh", func(o *options) bool { return slices.Equal(peerKeys(o.peers), []string{"nat", "nat@sh"}) }},
 	} {
 		o, err := parseOptions(strings.Fields(c.args), &bytes.Buffer{})
 		if err != nil || !c.check(o) {
 			t.Errorf("%q: %+v, %v", c.args, o, err)
 		}
 	}
-	for _, wrong := range []string{"-rounds 0", "-span 0s", "-span 2h", "-family 5", "-family 4,4,x", "-queues 17", "-peers lvs", "-peers nat@old", "-figures x", "more", "-unknown"} {
+	for _, wrong := range []string{"-rounds 0", "-span 0s", "-span 2h", "-family 5", "-family 4,4,x", "-queues 17", "-peers lvs", "-peers nat@old", "-figures x", "more", "-unknown",
+		"-director /builds/none", "-copyloop /etc/passwd", "-versus /bin/sh,/builds/none"} {
 		if o, err := parseOptions(strings.Fields(wrong), &bytes.Buffer{}); err == nil {
 			t.Errorf("%q is taken: %+v", wrong, o)
 		}

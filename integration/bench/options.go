@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
@@ -67,7 +68,7 @@ func parseOptions(args []string, complaints io.Writer) (*options, error) {
 	}
 	var err error
 	o.families, err = parseFamilies(*family)
-	return o, errors.Join(err, o.choosePeers(*chosen, *programs), o.chooseFigures(*figures, *quick), o.check(f.Args()))
+	return o, errors.Join(err, o.choosePeers(*chosen, *programs), o.chooseFigures(*figures, *quick), o.check(f.Args()), o.findPrograms())
 }
 
 // shorten makes the run quick where the command line did not say otherwise.
@@ -125,6 +126,23 @@ func (o *options) check(rest []string) error {
 		return fmt.Errorf("-span %v: must be above 0 and at most 1m", o.span)
 	case o.queues < 1 || o.queues > 16:
 		return fmt.Errorf("-queues %d: must be 1 to 16", o.queues)
+	}
+	return nil
+}
+
+// findPrograms looks for the programs that were given: better now than in each round.
+func (o *options) findPrograms() error {
+	given := []string{o.director, o.copyloop}
+	for _, p := range o.peers {
+		given = append(given, p.Program)
+	}
+	for _, program := range given {
+		if program == "" {
+			continue
+		}
+		if _, err := exec.LookPath(program); err != nil {
+			return fmt.Errorf("there is no such program to measure: %w", err)
+		}
 	}
 	return nil
 }
