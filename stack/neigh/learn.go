@@ -164,7 +164,8 @@ func (r *Resolver) learn(iface int, a stack.Addr, m stack.MAC, override bool) {
 	}
 
 	r.mu.Lock()
-	s, ok := r.slots[key{a, int32(iface)}]
+	k := key{a, int32(iface)}
+	s, ok := r.slots[k]
 	if !ok || r.entries[s].state == fixed {
 		r.mu.Unlock()
 		return
@@ -172,6 +173,10 @@ func (r *Resolver) learn(iface int, a stack.Addr, m stack.MAC, override bool) {
 	old := r.words[s].Load()
 	if old&wordValid != 0 && wordMAC(old) != m && !override {
 		r.doubtLocked(s)
+		return
+	}
+	if old&wordValid == 0 && !r.drainLocked(k, s, m) {
+		r.mu.Unlock()
 		return
 	}
 	found := r.reachLocked(s, m, r.now())

@@ -29,8 +29,8 @@
 // questions: whether a server serves is the business of health checks, not ours. What is never done: making a slot because
 // of a frame seen. So whatever the LAN sends, this package keeps what the configuration and the routed traffic asked for.
 //
-// Limits, each counted: slots, parked frames per slot, in all, and their bytes. A frame parked while its slot gets its MAC may
-// leave after a frame that came later: once in the life of a slot, and only frames of the same microseconds.
+// Limits, each counted: slots, parked frames per slot, in all, and their bytes. Order is kept: a slot's MAC is there for all when the frames that waited have left
+// (unless they come faster than they leave, 16 times over).
 package neigh
 
 import (

@@ -62,6 +62,32 @@ func (r *Resolver) takeLocked(s Slot) []tap.Frame {
 	return frames
 }
 
+// drains bounds how often drainLocked takes what came meanwhile.
+const drains = 16
+
+// drainLocked sends what waits for s, the slot of k, to m, before anybody else knows the MAC: so that no frame overtakes one that waits. What comes meanwhile waits too, and
+// is sent after it. It unlocks meanwhile; false when s is not to get m any more, or who had another proof is at it already.
+func (r *Resolver) drainLocked(k key, s Slot, m stack.MAC) bool {
+	if r.entries[s].draining {
+		return false
+	}
+	for range drains {
+		frames := r.takeLocked(s)
+		if len(frames) == 0 {
+			break
+		}
+		r.entries[s].draining = true
+		r.mu.Unlock()
+		r.release(k.iface, m, frames)
+		r.mu.Lock()
+		if r.slots[k] != s || r.entries[s].state == fixed {
+			return false
+		}
+		r.entries[s].draining = false
+	}
+	return true
+}
+
 // release sends frames that waited; no lock is held.
 func (r *Resolver) release(iface int32, to stack.MAC, frames []tap.Frame) {
 	for i := range frames {

@@ -40,6 +40,84 @@ func TestPark(t *testing.T) {
 	}
 }
 
+// What comes while frames that waited leave waits too, and leaves behind them; then the MAC is there.
+func TestParkKeepsOrder(t *testing.T) {
+	for _, tt := range families {
+		t.Run(tt.name, func(t *testing.T) {
+			var l *lan
+			var s Slot
+			frames := make([]tap.Frame, 5)
+			for i := range frames {
+				frames[i] = packet(tt.dip, tt.target)
+				frames[i].Bytes()[12] = byte(i)
+			}
+			next := 2
+			l = newLAN(t, func(o *Options) {
+				send := o.Links[0].Send
+				o.Links[0].Send = func(f *tap.Frame) {
+					if send(f); stack.DstMAC(f.Bytes()) != server1 {
+						return // a question
+					}
+					if _, ok := l.MAC(s); ok {
+						t.Error("the MAC is there before all that waited have left")
+					}
+					if next < len(frames) {
+						l.answer(0, tt.target, server2) // another proof meanwhile
+						if !l.Park(s, &frames[next]) {
+							t.Error("no room")
+						}
+						next++
+					}
+				}
+			})
+			s = l.Pin(0, tt.target, stack.MAC{})
+			l.Park(s, &frames[0])
+			l.Park(s, &frames[1])
+			l.take()
+			l.answer(0, tt.target, server1)
+			out := l.take()
+			for i, o := range out {
+				if got := o.frame.Bytes()[12]; int(got) != i || stack.DstMAC(o.frame.Bytes()) != server1 {
+					t.Errorf("frame %d is number %d, to %v", i, got, stack.DstMAC(o.frame.Bytes()))
+				}
+			}
+			if mac, ok := l.MAC(s); len(out) != len(frames) || !ok || mac.MAC() != server1 {
+				t.Errorf("%d frames left, MAC %v %v", len(out), mac, ok)
+			}
+		})
+	}
+}
+
+// A slot that is taken away, or becomes static, while its frames leave, does not get their MAC.
+func TestParkInterrupted(t *testing.T) {
+	for _, tt := range families {
+		for _, static := range []bool{false, true} {
+			var l *lan
+			var s Slot
+			l = newLAN(t, func(o *Options) {
+				send := o.Links[0].Send
+				o.Links[0].Send = func(f *tap.Frame) {
+					send(f)
+					switch {
+					case stack.DstMAC(f.Bytes()) != server1:
+					case static:
+						l.Pin(0, tt.target, server2)
+					default:
+						l.Retain(func(Slot) bool { return false })
+					}
+				}
+			})
+			s = l.Pin(0, tt.target, stack.MAC{})
+			f := packet(tt.dip, tt.target)
+			l.Park(s, &f)
+			l.answer(0, tt.target, server1)
+			if mac, ok := l.MAC(s); ok != static || static && mac.MAC() != server2 {
+				t.Errorf("%s, static %v: MAC %v %v", tt.name, static, mac, ok)
+			}
+		}
+	}
+}
+
 func TestParkAfterAnswer(t *testing.T) {
 	for _, tt := range families {
 		l := newLAN(t, nil)

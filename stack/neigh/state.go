@@ -40,6 +40,7 @@ type entry struct {
 	state     state
 	dynamic   bool
 	lost      bool          // a line said that it does not answer
+	draining  bool          // who knows its MAC sends what waits (drainLocked)
 	asks      uint8         // questions since the state was entered
 	confirmed time.Duration // last proof; meaningless before the first
 	deadline  time.Duration // when timeoutLocked is due
