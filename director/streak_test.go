@@ -122,14 +122,15 @@ func TestStreakMulticast(t *testing.T) {
 	})
 }
 
-// FuzzRows changes bytes of random batches: each three bytes of edits are a frame, a place in it, and what to flip there. Checksums are not mended behind them.
+// FuzzRows changes bytes of random batches, and fields of virtio headers: each three bytes of edits are a frame, a place in it, and what to flip there. Checksums are not mended
+// behind them.
 //
 // How to run it: go test -fuzz FuzzRows ./director
 func FuzzRows(f *testing.F) {
 	specs := []worldSpec{{}, {method: "dr"}, {family: 6}, {method: "dr", family: 6}, {proto: "udp"}}
 	for i := range specs {
 		f.Add(uint8(i), uint64(i), []byte{})
-		f.Add(uint8(i), uint64(i), []byte{1, 22, 1, 2, 47, 1, 3, 5, 0x80, 4, 37, 3})
+		f.Add(uint8(i), uint64(i), []byte{1, 22, 1, 2, 47, 1, 3, 5, 0x80, 4, 37, 3, 5, 250, 1, 6, 251, 4, 7, 254, 1})
 	}
 	f.Fuzz(func(t *testing.T, spec uint8, seed uint64, edits []byte) {
 		tw, rng := newTwins(t, specs[int(spec)%len(specs)]), rand.New(rand.NewPCG(seed, 8))
@@ -138,11 +139,31 @@ func FuzzRows(f *testing.F) {
 			tw.compare(t, ext, tw.rows.opening())
 		}
 		for ; len(edits) >= 3; edits = edits[3:] {
-			b := batch[int(edits[0])%len(batch)].Bytes()
-			b[int(edits[1])%min(len(b), 80)] ^= edits[2]
+			f := &batch[int(edits[0])%len(batch)]
+			flip(&f.Header, f.Bytes(), edits[1], edits[2])
 		}
 		tw.compare(t, iface, batch)
 	})
+}
+
+// flip flips bits of a frame's first 80 bytes, or, with one of the last six places, of a field of its virtio header.
+func flip(h *tap.Header, b []byte, place, bits byte) {
+	switch place {
+	case 250:
+		h.Flags ^= bits
+	case 251:
+		h.GSOType ^= bits
+	case 252:
+		h.HdrLen ^= uint16(bits)
+	case 253:
+		h.GSOSize ^= uint16(bits)
+	case 254:
+		h.CsumStart ^= uint16(bits)
+	case 255:
+		h.CsumOffset ^= uint16(bits)
+	default:
+		b[int(place)%min(len(b), 80)] ^= bits
+	}
 }
 
 // randomBatch is of one interface, with few different packets, often the same one again.

@@ -126,12 +126,12 @@ func (o *Own) alikeUDP(l4 *[udpLen]byte, end, off int) int {
 
 // marked looks at a virtio header that says something, as checkOffload and parseUDP do; b is the frame up to the end of its packet. It reports false when that does not fit.
 func (o *Own) marked(h *tap.Header, b []byte) bool {
+	if h.Plain() {
+		return true
+	}
 	l4, proto, tso := plainL4, b[tap.EthernetLen+9], uint8(tap.GSOTCPv4)
 	if b[12] != etherIPv4>>8 {
 		l4, proto, tso = plainL4of6, b[tap.EthernetLen+6], tap.GSOTCPv6
-	}
-	if h.Plain() {
-		return true
 	}
 	csum, fits := uint16(tcpCsumOff), h.GSOType&^tap.GSOECN == tso && o.TCPFlags&(SYN|RST) == 0
 	if proto == ProtoUDP {
