@@ -3,6 +3,7 @@ package flow
 import (
 	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -149,6 +150,25 @@ func wantRoom(t *testing.T, table *Table, s *shard) {
 		if used != r.used || linked != 0 {
 			t.Fatalf("a room counts %d entries, has %d; %d pages with room are not in its list", r.used, used, linked)
 		}
+	}
+}
+
+// A room's list of pages gets more memory before it is full, and stays what it was.
+func TestWiden(t *testing.T) {
+	table := New(Options{Max: 100_000})
+	for i := range 100_000 {
+		mustInsert(t, table, families[0].conn(NAT, stack.ProtoTCP, i), stack.SYN)
+	}
+	s := &table.shards[7]
+	r := &s.rooms[narrow]
+	s.mu.Lock()
+	was, n := slices.Clone(r.pages), cap(r.pages)
+	s.mu.Unlock()
+	table.widen(s, r)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Equal(r.pages, was) || cap(r.pages) <= n {
+		t.Errorf("%d pages of %d, memory for %d where it was for %d", len(r.pages), len(was), cap(r.pages), n)
 	}
 }
 

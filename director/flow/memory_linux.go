@@ -100,7 +100,9 @@ func (m memory[T]) fill(r int) bool {
 
 // touch gets the pages of n cells from cell i on, of a region that was added. False when the system does not know how (before Linux 5.14).
 func (m memory[T]) touch(i uint32, n int) bool {
-	b := unsafe.Slice((*byte)(unsafe.Pointer(m.at(i))), n*int(unsafe.Sizeof(*new(T))))
+	p := unsafe.Pointer(m.at(i))
+	before := int(uintptr(p)) & (unix.Getpagesize() - 1) // a page is touched as a whole
+	b := unsafe.Slice((*byte)(unsafe.Add(p, -before)), before+n*int(unsafe.Sizeof(*new(T))))
 	return unix.Madvise(b, unix.MADV_POPULATE_WRITE) != unix.EINVAL
 }
 

@@ -77,6 +77,53 @@ func newIn(t *testing.T, bytes uint64) *Table {
 	return New(Options{Max: 1 << 20})
 }
 
+// What is known of pages is filled with them, ahead of need: by some, and by the region.
+func TestRecordsAreFilledAhead(t *testing.T) {
+	table := New(Options{Max: 2 << 20})
+	want := func(n, to int) {
+		t.Helper()
+		before := present(t, table.pages.memory)
+		table.pages.touchCells(n, to)
+		if more := present(t, table.pages.memory) - before; more != 0 {
+			t.Errorf("%d bytes of records from %d on to %d were not filled", more, n, to)
+		}
+	}
+	table.entries.touchPages(400)
+	want(400, 400+aheadPages)
+	const r = largeBytes / hugeBytes
+	table.entries.block(r)
+	table.entries.prepare(r)
+	want(r*regionPages, (r+1)*regionPages)
+	if e := table.entries; e.alone || !e.regions[0].held || !e.piecemeal(1) || !e.regions[r].filled || e.piecemeal(r) {
+		t.Errorf("alone: %v, regions 0 and %d: %+v %+v", e.alone, r, e.regions[0], e.regions[r])
+	}
+	table.pages.touchCells(table.pages.len()*regionCells, 1<<31) // Nothing to do: they are not there.
+}
+
+// A region whose filling was late is filled by pages: the next one was taken for need meanwhile.
+func TestLateRegion(t *testing.T) {
+	s := newSlab[entry](40 * regionCells)
+	const r = largeBytes/hugeBytes + 1
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.piecemeal(r) || !s.take(r) || !s.piecemeal(r) || s.piecemeal(s.len()) {
+		t.Errorf("region %d: %+v", r, s.regions[r])
+	}
+}
+
+// The next region of rows is there before it is needed.
+func TestNextRows(t *testing.T) {
+	r := newRows(3 * regionRows * numShards * fill)
+	r.touchRows(regionRows - 2)
+	if r.there != 1 || r.ready != regionRows {
+		t.Errorf("%d regions, %d rows are filled", r.there, r.ready)
+	}
+	r.touchRows(r.ready)
+	if r.there != 2 || r.ready != regionRows+aheadRows || r.alone {
+		t.Errorf("%d regions, %d rows are filled", r.there, r.ready)
+	}
+}
+
 // A table of a million connections takes within 1 % of what one of ten million does for each, all told: what 256 shards have begun to use, and what is filled
 // ahead, is little.
 func TestMemoryInProportion(t *testing.T) {

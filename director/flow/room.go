@@ -51,7 +51,7 @@ func (t *Table) unlink(r *room, n uint32) {
 // take returns a free entry, 0 when there is no memory.
 func (t *Table) take(s *shard, k kind) uint32 {
 	r := &s.rooms[k]
-	if r.first == 0 && !t.stock(r, k) {
+	if r.first == 0 && !t.stock(s, k) {
 		return 0
 	}
 	n := r.first
@@ -77,7 +77,7 @@ func (t *Table) take(s *shard, k kind) uint32 {
 }
 
 // stock adds a page to a room; entries for wide addresses get their second cell here, for as long as they are the shard's.
-func (t *Table) stock(r *room, k kind) bool {
+func (t *Table) stock(s *shard, k kind) bool {
 	first := t.entries.page()
 	if first == 0 {
 		return false
@@ -99,9 +99,30 @@ func (t *Table) stock(r *room, k kind) bool {
 	}
 	n := first >> pageShift
 	*t.pages.at(n) = page{}
+	r := &s.rooms[k]
 	r.pages = append(r.pages, n)
+	if 8*len(r.pages) >= 7*cap(r.pages) && t.widening.CompareAndSwap(false, true) {
+		go t.widen(s, r)
+	}
 	t.link(r, n)
 	return true
+}
+
+// firstPages is how many pages a room's list has memory for at first.
+const firstPages = 8
+
+// widen gets memory for a quarter more pages, and some, in a room's list, before there is none left: to get it may be to help the garbage collector, and is no packet's work.
+func (t *Table) widen(s *shard, r *room) {
+	defer t.widening.Store(false)
+	s.mu.Lock()
+	n := cap(r.pages)
+	s.mu.Unlock()
+	more := make([]uint32, 0, n+n/4+firstPages/2)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if cap(r.pages) < cap(more) {
+		r.pages = append(more, r.pages...)
+	}
 }
 
 // give returns an entry that is in no index and no slot.

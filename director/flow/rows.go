@@ -107,35 +107,39 @@ func (r *rows) extend() bool {
 	return true
 }
 
-// foresee has what comes after n rows filled: in a large index the next region, where less than half of one is left; mu is locked.
+// foresee has what comes after n rows filled: below largeBytes some rows, and from there on the next region, where less than half of one is left; mu is locked.
 func (r *rows) foresee(n uint32) {
-	if r.preparing || r.touching || r.alone || r.regionBytes() != hugeBytes {
+	if r.alone || r.regionBytes() != hugeBytes {
 		return
 	}
-	end := uint32(r.there * regionRows)
-	if n*(hugeBytes/regionRows) < largeBytes {
-		if from := max(n, r.ready); from < min(n+aheadRows/2, end) {
-			r.touching = true
-			go r.touchRows(from, int(min(aheadRows, end-from)))
-		}
-		return
+	if from := max(n, r.ready); !r.touching && from <= n+aheadRows && from < largeRows && from < uint32(r.len()*regionRows) {
+		r.touching = true
+		go r.touchRows(from)
 	}
-	if end-n < regionRows/2 && r.there < r.len() {
+	if end := uint32(r.there * regionRows); !r.preparing && end >= largeRows && end-n < regionRows/2 && r.there < r.len() {
 		r.preparing = true
 		go r.prepare(r.there)
 	}
 }
 
-// aheadRows is how many rows are filled ahead in an index that is not large.
-const aheadRows = 4
+const (
+	aheadRows = 2 // rows that are filled at a time, as many ahead, in an index that is not large
+	largeRows = largeBytes / (numShards * 64)
+)
 
-// touchRows fills so many rows from row n on, which are there.
-func (r *rows) touchRows(n uint32, rows int) {
-	filled := r.touch(n<<shardBits, rows*numShards)
+// touchRows fills some rows from row n on, all in one region, the last or the next.
+func (r *rows) touchRows(n uint32) {
+	r.mu.Lock()
+	there := int(n) < r.there*regionRows || r.extend()
+	r.mu.Unlock()
+	rows := min(aheadRows, regionRows-n%regionRows)
+	filled := there && r.touch(n<<shardBits, int(rows)*numShards)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.touching, r.alone = false, !filled
-	r.ready = n + uint32(rows)
+	r.touching, r.alone = false, r.alone || there && !filled
+	if filled {
+		r.ready = n + rows
+	}
 }
 
 // prepare takes region n, the next, with all its pages.
@@ -144,7 +148,7 @@ func (r *rows) prepare(n int) {
 	filled := added && r.fill(n)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.preparing, r.alone = false, !filled
+	r.preparing, r.alone = false, r.alone || !filled
 	if added {
 		r.there++
 		r.filled = filled

@@ -78,7 +78,9 @@ type Table struct {
 	spares atomic.Bool   // eviction is switched off; asked for in a full table only
 	barren atomic.Uint32 // the tick before was found to have nobody that may go in any shard; 0: none
 
-	_    [8]byte // live changes with each new connection, what is above hardly ever
+	widening atomic.Bool // a room's list of pages gets memory
+
+	_    [4]byte // live changes with each new connection, what is above hardly ever
 	live population
 	_    [56]byte // the shards begin at a cache line
 
@@ -140,12 +142,16 @@ func New(o Options) *Table {
 		for r := range t.pages.regions {
 			t.pages.cover(uint32(r << regionShift))
 		}
+		t.entries.fills = t.pages.touchCells
 	}
 	spill := newSpill(cells / 4)
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.index.init(uint8(i), t.rows, spill, t.entries)
 		s.wheel.store = t.entries
+		for k := range s.rooms {
+			s.rooms[k].pages = make([]uint32, 0, firstPages)
+		}
 	}
 	return t
 }
