@@ -14,7 +14,7 @@ import (
 // garbage collector does not know of the memory.
 //
 // Growth is spread out, and off the path: the kernel fills a region a page of 4 KiB at a time, when it is first touched, which takes 1 to 4 us, and 100 and more
-// where a hypervisor has to find memory as well. So a goroutine has the pages of the next 800 to 2,300 connections filled, ahead of the need, and the records of
+// where a hypervisor has to find memory as well. So a goroutine has the pages of the next 500 to 1,500 connections filled, ahead of the need, and the records of
 // these pages (room.go). A slab that is large already gets its regions as huge pages of 2 MiB, of which a lookup costs one step less of translation in each level of the
 // machine; zeroing one takes 0.2 to 4 ms, by another goroutine. Where they are not fast enough, or the system does not know of this, growth goes on page by page.
 //
@@ -28,7 +28,7 @@ const (
 	regionPages = regionCells / pageCells
 	regionWords = regionPages / 64 // of a set of pages
 
-	aheadPages = 24       // pages that are filled at a time, half as many ahead, in one that is not large: those of 1,536 cells
+	aheadPages = 16       // pages that are filled at a time, half as many ahead, in one that is not large: those of 1,024 cells
 	largeBytes = 64 << 20 // a slab that holds less grows by small pages: half of a huge one lies idle
 )
 
