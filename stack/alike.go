@@ -129,16 +129,16 @@ func (o *Own) marked(h *tap.Header, b []byte) bool {
 	if h.Plain() {
 		return true
 	}
-	l4, proto, tso := plainL4, b[tap.EthernetLen+9], uint8(tap.GSOTCPv4)
+	kind, l4, proto := KindIPv4, plainL4, b[tap.EthernetLen+9]
 	if b[12] != etherIPv4>>8 {
-		l4, proto, tso = plainL4of6, b[tap.EthernetLen+6], tap.GSOTCPv6
+		kind, l4, proto = KindIPv6, plainL4of6, b[tap.EthernetLen+6]
 	}
-	csum, fits := uint16(tcpCsumOff), h.GSOType&^tap.GSOECN == tso && o.TCPFlags&(SYN|RST) == 0
+	csum := uint16(tcpCsumOff)
 	if proto == ProtoUDP {
 		if int(binary.BigEndian.Uint16(b[l4+4:])) != len(b)-l4 {
 			return false
 		}
-		csum, fits = udpCsumOff, h.GSOType == tap.GSOUDPL4
+		csum = udpCsumOff
 	}
 	if h.Partial() {
 		if int(h.CsumStart) != l4 || h.CsumOffset != csum {
@@ -146,7 +146,7 @@ func (o *Own) marked(h *tap.Header, b []byte) bool {
 		}
 		o.NoCsum = false
 	}
-	return !h.Super() || fits && h.GSOSize != 0
+	return !h.Super() || segmentable(h, kind, proto, o.TCPFlags)
 }
 
 // HeadersLen is so many bytes of a frame as Alike compares.

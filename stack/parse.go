@@ -359,20 +359,25 @@ func (p *Packet) checkOffload(h *tap.Header) Reason {
 	if !h.Super() {
 		return ReasonNone
 	}
-	ok := false
-	switch h.GSOType &^ tap.GSOECN {
-	case tap.GSOTCPv4:
-		ok = p.Kind == KindIPv4 && p.segmentableTCP()
-	case tap.GSOTCPv6:
-		ok = p.Kind == KindIPv6 && p.segmentableTCP()
-	case tap.GSOUDPL4:
-		ok = p.Proto == ProtoUDP && h.GSOType&tap.GSOECN == 0
-	}
-	if !ok || p.Fragment || h.GSOSize == 0 {
+	if p.Fragment || !segmentable(h, p.Kind, p.Proto, p.TCPFlags) {
 		return ReasonGSO
 	}
 	return ReasonNone
 }
 
-// segmentableTCP refuses the flags that would mean something else on every segment than on the whole.
-func (p *Packet) segmentableTCP() bool { return p.Proto == ProtoTCP && p.TCPFlags&(SYN|RST) == 0 }
+// segmentable reports whether segments as h says can be those of such a packet. It refuses the flags of TCP that would mean something else on every segment than on the whole.
+func segmentable(h *tap.Header, k Kind, proto, flags uint8) bool {
+	if h.GSOSize == 0 {
+		return false
+	}
+	tcp := proto == ProtoTCP && flags&(SYN|RST) == 0
+	switch h.GSOType &^ tap.GSOECN {
+	case tap.GSOTCPv4:
+		return k == KindIPv4 && tcp
+	case tap.GSOTCPv6:
+		return k == KindIPv6 && tcp
+	case tap.GSOUDPL4:
+		return proto == ProtoUDP && h.GSOType&tap.GSOECN == 0
+	}
+	return false
+}
