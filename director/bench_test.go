@@ -49,12 +49,19 @@ func knownPaths(tb testing.TB, conns int) (paths []path) {
 			name := fmt.Sprintf(p.name, family)
 			forward := path{name + "forward", w, ext, nil, p.forward}
 			reply := path{name + "reply", w, in, nil, p.reply}
-			for i := range conns {
-				to, from := w.connected(40000+uint16(i), p.reply != 0)
+			places := map[*recent]bool{} // One for each: who shares one with another goes the long way, and which do is chance where ports are.
+			for port := uint16(40000); len(forward.frames) < conns; port++ {
+				to, from := w.connected(port, p.reply != 0)
 				for _, s := range []*packettest.Spec{&to, &from} {
 					s.Partial, s.GSOSize, s.Payload = p.partial, p.segment, make([]byte, 4*p.segment)
 				}
-				forward.frames, reply.frames = append(forward.frames, to.Frame()), append(reply.frames, from.Frame())
+				f, g := to.Frame(), from.Frame()
+				a, b := w.workers[ext].recents.at(stack.Mix(f.Bytes())), w.workers[in].recents.at(stack.Mix(g.Bytes()))
+				if places[a] || places[b] && p.reply != 0 {
+					continue
+				}
+				places[a], places[b] = true, true
+				forward.frames, reply.frames = append(forward.frames, f), append(reply.frames, g)
 			}
 			if paths = append(paths, forward); p.reply != 0 {
 				paths = append(paths, reply)
