@@ -121,6 +121,9 @@ func eprt(a netip.AddrPort) string {
 	return fmt.Sprintf("EPRT |%d|%v|%d|\r\n", family, a.Addr(), a.Port())
 }
 
+// entering is the answer to PASV that announces port 50000 of a.
+func entering(a netip.Addr) string { return "227 (" + six(netip.AddrPortFrom(a, 50000)) + ")\r\n" }
+
 // server returns the number of the server that d is connected to.
 func (d *dialogue) server() netip.Addr { return d.seen[flow.Forward].Addr() }
 
@@ -328,7 +331,7 @@ func TestFTPEndAhead(t *testing.T) {
 	w := ftpWorld(t, worldSpec{})
 	d := w.dial(40000)
 	d.say(flow.Forward, "PASV\r\n")
-	line := "227 (" + six(netip.AddrPortFrom(d.server(), 50000)) + ")\r\n"
+	line := entering(d.server())
 	s := d.segment(flow.Reply, stack.ACK|stack.FIN, "")
 	s.Seq += uint32(len(line))
 	v, left := d.step(in, s.Frame())
@@ -345,8 +348,8 @@ func TestFTPSplitAnswerLost(t *testing.T) {
 	w := ftpWorld(t, worldSpec{})
 	d := w.dial(40000)
 	d.say(flow.Forward, "PASV\r\n")
-	line := "227 (" + six(netip.AddrPortFrom(d.server(), 50000)) + ")\r\n"
-	want := "227 (" + six(netip.AddrPortFrom(w.spec.addr(1, 100), 50000)) + ")\r\n"
+	line := entering(d.server())
+	want := entering(w.spec.addr(1, 100))
 	first := d.seq[flow.Reply]
 	for i, cut := range [][2]int{{0, 5}, {5, 9}, {9, len(line)}, {5, 9}, {0, 5}, {5, len(line)}} {
 		d.seq[flow.Reply] = first + uint32(cut[0])
@@ -455,7 +458,7 @@ func TestFTPIsNotFollowed(t *testing.T) {
 			t.Errorf("%q became %q", line, got)
 		}
 	}
-	answers := []string{"227 (" + six(netip.AddrPortFrom(d.server(), 50000)) + ")\r\n", "229 (|||50000|)\r\n"}
+	answers := []string{entering(d.server()), "229 (|||50000|)\r\n"}
 	for _, line := range answers {
 		if got := d.say(flow.Reply, line); got != line {
 			t.Errorf("%q became %q", line, got)
@@ -470,7 +473,7 @@ func TestFTPIsNotFollowed(t *testing.T) {
 	}
 	// A server that says the VIP, as administrators have told it, is right.
 	d.say(flow.Forward, "PASV\r\n")
-	line := "227 (" + six(netip.AddrPortFrom(w.spec.addr(1, 100), 50000)) + ")\r\n"
+	line := entering(w.spec.addr(1, 100))
 	if got := d.say(flow.Reply, line); got != line || w.ftp.Stats().Expectations != 1 {
 		t.Errorf("%q became %q", line, got)
 	}
@@ -609,7 +612,7 @@ func TestFTPTooBig(t *testing.T) {
 	w := ftpWorld(t, worldSpec{})
 	d := w.dial(40000)
 	d.say(flow.Forward, "PASV\r\n")
-	answer := "227 (" + six(netip.AddrPortFrom(d.server(), 50000)) + ")\r\n"
+	answer := entering(d.server())
 	long := strings.Repeat("220-x\r\n", 300)[:1460-len(answer)-2] + "\r\n" + answer
 	s := d.segment(flow.Reply, stack.ACK, long)
 	v, left := w.step(in, s.Frame())
@@ -627,7 +630,7 @@ func TestFTPNumbersElsewhere(t *testing.T) {
 	w := ftpWorld(t, worldSpec{})
 	d := w.dial(40000)
 	d.say(flow.Forward, "PASV\r\n")
-	d.say(flow.Reply, "227 ("+six(netip.AddrPortFrom(d.server(), 50000))+")\r\n")
+	d.say(flow.Reply, entering(d.server()))
 	if d.next[flow.Reply] == d.seq[flow.Reply] {
 		t.Fatal("the length is the same: the test says nothing")
 	}
